@@ -1,0 +1,117 @@
+"""
+### Release a model
+
+Turns "this model commit, this engine image" into "this release serves", one DAG for each file in `include/services/`.
+
+**Before the first run** trigger `platform__<cluster>` once. **Trigger** with a revision of the model (branch, tag or commit);
+everything after *resolve* is pinned to bytes.
+
+1. **open**: resolve the names, check what can be known to fail, plan, take the service's lease.
+2. **stage**: a new Hyperdisk ML, filled from the hub, verified, sealed read-only, published as a static PV/PVC.
+3. **roll out**: the candidate beside the live release; proof of what every pod serves.
+4. **gate**: fixed prompts whose answers are judged, then an open-loop load test.
+5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
+6. **promote**: as many pods as the live release has, one switch of the Service, then the old release is drained and kept.
+7. **close**: tidy up, write the record, give the lease back. Runs whatever happened.
+
+A green run means that the release serves. A release that is live already ends after *plan*, without a single write.
+Any red task can be cleared: steps look at what is there and go on from it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param, TriggerRule, chain, task_group
+
+from llm_release.operators.step import StepOperator
+
+SERVICES = Path(__file__).resolve().parents[1] / "include" / "services"
+
+PARAMS = {
+    "revision": Param(
+        "",
+        type="string",
+        title="Model revision",
+        description="Branch, tag or 40-hex commit on the hub. Empty: the revision of the service's file.",
+        maxLength=200,
+        examples=["main", "v1.1", "11c9b309abf73637e4b6f9a3fa1e92e615547819"],
+    ),
+    "image": Param(
+        "",
+        type="string",
+        title="Engine image",
+        description="Image with tag or digest. Empty: the image of the service's file.",
+        maxLength=400,
+    ),
+}
+
+DEFAULTS = {
+    "owner": "llm-release",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=15),
+    "execution_timeout": timedelta(minutes=10),
+}
+
+
+def release_dag(service: str) -> DAG:
+    with DAG(
+        f"release__{service}",
+        description=f"Release a model version of {service}: stage, gate, promote",
+        doc_md=__doc__,
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        params=PARAMS,
+        default_args=DEFAULTS,
+        tags=["llm-release", "release", service],
+    ) as dag:
+
+        def step(name: str, **more: object) -> StepOperator:
+            return StepOperator(task_id=name.split(".")[1], step=name, service=service, **more)
+
+        @task_group(group_id="open", tooltip="Resolve, check, plan, lock: nothing is created yet")
+        def open_() -> None:
+            chain(step("open.resolve"), step("open.preflight"), step("open.plan"), step("open.lock"))
+
+        @task_group(tooltip="A new read-only volume with exactly these weights")
+        def stage() -> None:
+            chain(
+                step("stage.access"),
+                step("stage.disk"),
+                step("stage.hydrate"),
+                step("stage.seal"),
+                step("stage.publish"),
+            )
+
+        @task_group(tooltip="The candidate beside the live release")
+        def roll_out() -> None:
+            chain(step("roll_out.deploy"), step("roll_out.identify"))
+
+        @task_group(tooltip="Measured, not believed")
+        def gate() -> None:
+            chain(step("gate.smoke"), step("gate.load"))
+
+        @task_group(tooltip="Only PASS goes on")
+        def decide() -> None:
+            # load is skipped when smoke failed, and everything is when there was nothing to do.
+            step("decide.verdict", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+
+        @task_group(tooltip="Traffic moves, the old release is drained and kept")
+        def promote() -> None:
+            chain(step("promote.switch"), step("promote.drain"))
+
+        @task_group(tooltip="Whatever happened: nothing is left behind, everything is on record")
+        def close() -> None:
+            chain(step("close.tidy"), step("close.record"), step("close.unlock"))
+
+        chain(open_(), stage(), roll_out(), gate(), decide(), promote(), close())
+        dag.get_task("gate.smoke").set_downstream(dag.get_task("decide.verdict"))
+        for name in ("close.tidy", "close.record", "close.unlock"):
+            dag.get_task(name).as_teardown(setups=dag.get_task("open.lock"))
+    return dag
+
+
+for _file in sorted(SERVICES.glob("*.yaml")):
+    globals()[f"release__{_file.stem}"] = release_dag(_file.stem)

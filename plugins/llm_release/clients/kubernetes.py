@@ -1,0 +1,302 @@
+"""The one way to the Kubernetes API: typed calls in, typed facts out, our errors, a timeout on every call.
+
+Writes go through server-side apply with our own field manager and are never forced. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client import ApiClient, ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+
+from llm_release.clients import kube_facts as facts
+from llm_release.clients.kube_errors import told
+from llm_release.core import names
+from llm_release.core.errors import Conflict, Permanent
+from llm_release.core.readiness import Deployment, Job, Pod
+
+TIMEOUT_S = 15
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Which object: kind as in a manifest, namespace empty for cluster-scoped ones."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str = ""
+
+    @staticmethod
+    def of(body: Json) -> Ref:
+        meta = body["metadata"]
+        return Ref(body["apiVersion"], body["kind"], meta["name"], meta.get("namespace", ""))
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did (or would do)."""
+
+    ref: Ref
+    change: str
+    """create, change or keep."""
+    uid: str
+    version: str
+
+
+class Kubernetes:
+    """One cluster. Every method raises Permanent, Transient, Conflict or Unavailable, nothing else."""
+
+    def __init__(self, api: ApiClient, *, discovery_cache: str) -> None:
+        self._api = api
+        self._core = client.CoreV1Api(api)
+        self._batch = client.BatchV1Api(api)
+        self._cache = discovery_cache
+        self._discovered: DynamicClient | None = None
+
+    # objects -----------------------------------------------------------------------------------
+
+    def get(self, ref: Ref) -> dict[str, Any] | None:
+        """The object as the API's JSON, None when there is none."""
+        with told(f"read {ref}"):
+            try:
+                return self._resource(ref).get(**_where(ref), _request_timeout=TIMEOUT_S).to_dict()  # type: ignore[no-any-return]
+            except NotFoundError:
+                return None
+
+    def apply(self, body: Json, *, dry_run: bool = False) -> Applied:
+        """Server-side apply, not forced: another owner's field is a Conflict that names the owner.
+
+        With `dry_run` the API server validates and admits as for real and stores nothing.
+        """
+        ref = Ref.of(body)
+        before = self.get(ref)
+        with told(f"apply {ref}"):
+            done = self._dynamic.server_side_apply(
+                self._resource(ref),
+                body,
+                **_where(ref),
+                field_manager=names.FIELD_MANAGER,
+                force_conflicts=False,
+                _request_timeout=TIMEOUT_S,
+                **({"dry_run": "All"} if dry_run else {}),
+            ).to_dict()
+        if before is None:
+            change = "create"
+        else:
+            change = "keep" if _same(before, done) else "change"
+        return Applied(ref, change, done["metadata"]["uid"], done["metadata"].get("resourceVersion", ""))
+
+    def delete(self, ref: Ref) -> bool:
+        """Asks for deletion, dependents first; False when it was not there. It may still end for a while."""
+        with told(f"delete {ref}"):
+            try:
+                self._resource(ref).delete(
+                    **_where(ref), body={"propagationPolicy": "Foreground"}, _request_timeout=TIMEOUT_S
+                )
+            except NotFoundError:
+                return False
+        return True
+
+    def list(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+        with told(f"list {kind} in {namespace or 'the cluster'}"):
+            found = self._dynamic_resource(api_version, kind).get(
+                namespace=namespace or None, label_selector=selector or None, _request_timeout=TIMEOUT_S
+            )
+            return [o.to_dict() for o in found.items]
+
+    # facts -------------------------------------------------------------------------------------
+
+    def deployment(self, namespace: str, name: str) -> Deployment | None:
+        found = self.get(Ref("apps/v1", "Deployment", name, namespace))
+        return facts.deployment(found) if found else None
+
+    def job(self, namespace: str, name: str) -> Job | None:
+        found = self.get(Ref("batch/v1", "Job", name, namespace))
+        return facts.job(found) if found else None
+
+    def pods(self, namespace: str, selector: str) -> tuple[Pod, ...]:
+        return tuple(facts.pod(o) for o in self.list("v1", "Pod", namespace, selector))
+
+    def job_pods(self, namespace: str, job: str) -> tuple[Pod, ...]:
+        found = self.list("v1", "Pod", namespace, f"batch.kubernetes.io/job-name={job}")
+        found.sort(key=lambda o: o["metadata"]["creationTimestamp"])
+        return tuple(facts.pod(o) for o in found)
+
+    def endpoints(self, namespace: str, service: str) -> tuple[str, ...]:
+        slices = self.list(
+            "discovery.k8s.io/v1", "EndpointSlice", namespace, f"kubernetes.io/service-name={service}"
+        )
+        return facts.endpoint_pods(slices)
+
+    def attachments(self, pv: str) -> tuple[str, ...]:
+        """Nodes that have the volume attached, or are still detaching it."""
+        found = self.list("storage.k8s.io/v1", "VolumeAttachment", "")
+        return tuple(
+            o["spec"]["nodeName"] for o in found if o["spec"]["source"].get("persistentVolumeName") == pv
+        )
+
+    def events(self, namespace: str, name: str) -> tuple[str, ...]:
+        """`reason: message` of the events about one object, oldest first."""
+        with told(f"read events of {namespace}/{name}"):
+            found = self._core.list_namespaced_event(
+                namespace, field_selector=f"involvedObject.name={name}", _request_timeout=TIMEOUT_S
+            ).items
+        found.sort(key=lambda e: str(e.last_timestamp or e.event_time or ""))
+        return tuple(f"{e.reason}: {e.message}" for e in found)
+
+    # small acts --------------------------------------------------------------------------------
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
+        """Through the scale subresource, so that our apply never owns spec.replicas (an HPA may)."""
+        with told(f"scale Deployment {namespace}/{deployment} to {replicas}"):
+            client.AppsV1Api(self._api).patch_namespaced_deployment_scale(
+                deployment, namespace, {"spec": {"replicas": replicas}}, _request_timeout=TIMEOUT_S
+            )
+
+    def pod_log(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str | None = None,
+        since_s: int | None = None,
+        tail: int = 200,
+    ) -> str:
+        """The last lines of a pod's log; empty when there is none to be had.
+
+        A missing log is evidence lost, never a failed release (the node may be gone).
+        """
+        try:
+            return str(
+                self._core.read_namespaced_pod_log(
+                    pod,
+                    namespace,
+                    container=container,
+                    since_seconds=since_s,
+                    tail_lines=tail,
+                    _request_timeout=TIMEOUT_S,
+                )
+            )
+        except ApiException:
+            return ""
+
+    def through_proxy(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """GET on a pod through the API server: a light look, no load (workers cannot reach pod addresses)."""
+        with told(f"look at {path} of pod {namespace}/{pod}"):
+            answer, status, _ = self._api.call_api(
+                f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}",
+                "GET",
+                header_params={"Accept": "*/*"},
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=TIMEOUT_S,
+            )
+            return bytes(answer.data).decode("utf-8", "replace") if status == 200 else ""
+
+    def may(self, verb: str, group: str, resource: str, namespace: str, subresource: str = "") -> bool:
+        """Asks the API server whether we may; nothing is tried."""
+        attributes = client.V1ResourceAttributes(
+            verb=verb,
+            group=group,
+            resource=resource,
+            namespace=namespace or None,
+            subresource=subresource or None,
+        )
+        review = client.V1SelfSubjectAccessReview(
+            spec=client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+        )
+        with told(f"ask for the right to {verb} {resource}"):
+            done = client.AuthorizationV1Api(self._api).create_self_subject_access_review(
+                review, _request_timeout=TIMEOUT_S
+            )
+        return bool(done.status.allowed)
+
+    def swap_lease(self, namespace: str, name: str, spec: Mapping[str, Any], version: str | None) -> str:
+        """Writes a Lease only if it is still as read (`version`), or still absent (None). -> new version.
+
+        Raises:
+            Conflict: somebody was faster.
+        """
+        leases = client.CoordinationV1Api(self._api)
+        body = {
+            "metadata": {"name": name, "labels": {names.MANAGED_BY: names.FIELD_MANAGER}},
+            "spec": dict(spec),
+        }
+        with told(f"write Lease {namespace}/{name}"):
+            if version is None:
+                made = leases.create_namespaced_lease(namespace, body, _request_timeout=TIMEOUT_S)
+            else:
+                body["metadata"]["resourceVersion"] = version
+                made = leases.replace_namespaced_lease(name, namespace, body, _request_timeout=TIMEOUT_S)
+        return str(made.metadata.resource_version)
+
+    # -------------------------------------------------------------------------------------------
+
+    @property
+    def _dynamic(self) -> DynamicClient:
+        if self._discovered is None:
+            with told("discover what the API server serves"):
+                self._discovered = DynamicClient(self._api, cache_file=self._cache)
+        return self._discovered
+
+    def _resource(self, ref: Ref) -> Any:
+        return self._dynamic_resource(ref.api_version, ref.kind)
+
+    def _dynamic_resource(self, api_version: str, kind: str) -> Any:
+        try:
+            return self._dynamic.resources.get(api_version=api_version, kind=kind)
+        except ResourceNotFoundError:
+            raise Permanent(
+                f"the cluster does not know {kind} ({api_version}).",
+                next_action="check the cluster's version.",
+            ) from None
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """JSON lines of stored manifests, one object a line."""
+    for line in text.splitlines():
+        if line.strip():
+            yield json.loads(line)
+
+
+def owned_by_us(body: Json | None, service: str) -> bool:
+    labels = ((body or {}).get("metadata") or {}).get("labels") or {}
+    return (
+        labels.get(names.MANAGED_BY) == names.FIELD_MANAGER and labels.get(names.SERVICE, service) == service
+    )
+
+
+def refuse_foreign(ref: Ref, body: Json | None, service: str) -> None:
+    """Raises Conflict when the object exists and is not ours."""
+    if body is not None and not owned_by_us(body, service):
+        managers = {m.get("manager", "?") for m in body["metadata"].get("managedFields") or ()}
+        raise Conflict(
+            f"{ref} exists and belongs to somebody else ({', '.join(sorted(managers)) or 'unknown'}).",
+            next_action="rename or remove it; this release leaves it alone.",
+        )
+
+
+def _where(ref: Ref) -> dict[str, str]:
+    return {"name": ref.name, **({"namespace": ref.namespace} if ref.namespace else {})}
+
+
+_NOISE = ("resourceVersion", "managedFields", "generation")
+
+
+def _same(before: Json, after: Json) -> bool:
+    def bare(o: Json) -> dict[str, Any]:
+        meta = {k: v for k, v in o["metadata"].items() if k not in _NOISE}
+        return {**{k: v for k, v in o.items() if k != "status"}, "metadata": meta}
+
+    return bare(before) == bare(after)

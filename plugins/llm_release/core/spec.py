@@ -1,0 +1,312 @@
+"""What a person asks for: the service spec, the cluster spec and the release request, validated.
+
+Nothing here knows what exists; that is the business of the plan. Durations are seconds, sizes are GiB,
+throughput is MiB/s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from llm_release.core.strict import Invalid, Seconds, decode
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_IMAGE = re.compile(r"[\w.:-]+(/[\w.-]+)+(:[\w.-]+|@sha256:[0-9a-f]{64})")
+_RESERVED_FLAGS = ("--model", "--served-model-name", "--port", "--host", "--max-model-len")
+
+HUB_ENDPOINT = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The weights: a Hugging Face repository, and which of its files are served."""
+
+    repo: str
+    revision: str = "main"
+    files: tuple[str, ...] = ("*.safetensors", "*.json", "tokenizer*", "*.jinja")
+    """Patterns; the default leaves the duplicates in other formats (.bin, .pth, original/) on the hub."""
+    licenses: tuple[str, ...] = ()
+    """Licences that may be served; empty: any."""
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The server: image by tag or digest (resolved to a digest), and the flags that change answers."""
+
+    kind: Literal["vllm"]
+    image: str
+    max_model_len: int = 4096
+    """Tokens of prompt and answer together."""
+    quantization: str | None = None
+    kv_cache_dtype: str = "auto"
+    extra_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    memory: str = "16Gi"
+    """Memory limit of a serving pod, in Kubernetes notation."""
+    cpu: str = "2"
+    """CPU request of a serving pod, in Kubernetes notation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """GPUs of one replica; the tensor parallel size is their count."""
+
+    type: str
+    count: int = 1
+    spot: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the weights live while they are served."""
+
+    source: Literal["hyperdisk-ml"] = "hyperdisk-ml"
+    throughput_mibps: int = 2400
+    """Provisioned throughput: explicit, because the default (24 MiB/s a GiB) is billed at 7,200 for 300 GiB."""
+    zones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """Replicas that a candidate starts with; before the switch it gets as many as the live release has."""
+
+    min: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeGate:
+    """Fixed prompts whose answers are judged; all must pass."""
+
+    prompts: str
+    """Path of the prompts file, relative to the project."""
+    timeout: Seconds = Seconds(30)
+    """For one answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSlo:
+    """What the load test must hold."""
+
+    success: float = 0.99
+    """Share of *offered* requests that were answered in full, in time."""
+    ttft_p95: Seconds | None = None
+    e2e_p95: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadGate:
+    """An open-loop load test against the candidate."""
+
+    rate: float = 10.0
+    """Requests per second."""
+    duration: Seconds = Seconds(600)
+    timeout: Seconds = Seconds(30)
+    """For one request; later is an error."""
+    slo: LoadSlo = LoadSlo()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gates:
+    smoke: SmokeGate
+    load: LoadGate = LoadGate()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """Deadlines of the roll-out."""
+
+    ready_within: Seconds = Seconds(1200)
+    """From the candidate's creation to all its pods ready: node, image, weights, engine."""
+    drain: Seconds = Seconds(30)
+    """After the switch the previous release keeps serving its open connections for this long."""
+    stop_within: Seconds = Seconds(60)
+    """A pod that was told to stop may finish its running requests for this long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """One served model: include/services/<service>.yaml."""
+
+    service: str
+    cluster: str
+    namespace: str
+    model: Model
+    engine: Engine
+    accelerator: Accelerator
+    weights: Weights
+    gates: Gates
+    scaling: Scaling = Scaling()
+    rollout: Rollout = Rollout()
+    hydration_within: Seconds = Seconds(4 * 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hub:
+    endpoint: str = HUB_ENDPOINT
+    token_secret: str = "hf-token"
+    """Secret in the service's namespace with the key `token`; read by the hydration Job alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSpec:
+    bucket: str
+    prefix: str = "releases"
+    endpoint: str | None = None
+    """Only for an emulator: the address as pods and workers reach it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a kind of pod runs, beside the zone of its volume."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """One GKE cluster: include/clusters/<cluster>.yaml."""
+
+    cluster: str
+    connection: str
+    """Airflow connection of type `google_cloud_platform`."""
+    project: str
+    location: str
+    """Region of the GKE cluster, or zone of a zonal one."""
+    gke_cluster: str
+    store: StoreSpec
+    toolbox: str
+    """Image of the in-cluster jobs."""
+    hub: Hub = Hub()
+    hydration: Placement = Placement()
+    serving: Placement = Placement()
+    gates: Placement = Placement()
+    storage_class: str = "llm-release-hyperdisk-ml"
+    insecure_registries: tuple[str, ...] = ()
+    """Registries (host:port) that speak plain HTTP."""
+    dns_endpoint: bool = False
+    """Reach the API server by the cluster's DNS endpoint (private clusters)."""
+    kubernetes_connection: str | None = None
+    """Airflow connection of type `kubernetes` (a kubeconfig) to use instead of asking GKE for the cluster."""
+    identity: str | None = None
+    """Who the connection is in the cluster, to be granted what releases need: on GKE the service account's address."""
+    service_accounts: Mapping[str, str] = field(default_factory=dict)
+    """Google service account for llm-hydrator, llm-server, llm-gate (Workload Identity); empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRequest:
+    """What the person or the schedule that started a run may choose."""
+
+    revision: str | None = None
+    image: str | None = None
+
+
+def service_spec(document: Any, *, source: str) -> ServiceSpec:
+    """Decodes and checks a service document (parsed YAML).
+
+    Args:
+        source: the file's name, for messages.
+
+    Raises:
+        Invalid: with the path of the key and what was expected.
+    """
+    spec = _decode(ServiceSpec, document, source)
+    _rules(_service_rules(spec), source)
+    return spec
+
+
+def cluster_spec(document: Any, *, source: str) -> ClusterSpec:
+    """Decodes and checks a cluster document (parsed YAML). Raises Invalid as `service_spec` does."""
+    spec = _decode(ClusterSpec, document, source)
+    _rules([("cluster", bool(_NAME.fullmatch(spec.cluster)), _name_rule(spec.cluster))], source)
+    return spec
+
+
+def release_request(conf: Mapping[str, Any], known: frozenset[str]) -> ReleaseRequest:
+    """Checks a run's conf against the form's own keys.
+
+    Airflow accepts unknown conf keys and then quietly uses the default, so a mistyped key would release
+    the wrong thing.
+
+    Args:
+        conf: what was sent with the trigger.
+        known: names of the DAG's params.
+    """
+    unknown = {k: v for k, v in conf.items() if k not in known}
+    for key in unknown:
+        raise Invalid(
+            key, f"is not a parameter of this DAG; known: {', '.join(sorted(known))}", document="the trigger"
+        )
+    chosen = {k: v or None for k, v in conf.items() if k in ("revision", "image")}
+    request = _decode(ReleaseRequest, chosen, "the trigger")
+    if request.image is not None and not _IMAGE.fullmatch(request.image):
+        raise Invalid("image", f"{request.image!r} is no image with a tag or digest", document="the trigger")
+    return request
+
+
+def _decode(cls: type[T], document: Any, source: str) -> T:
+    try:
+        return decode(cls, document)
+    except Invalid as e:
+        raise Invalid(e.path, e.problem, document=source) from None
+
+
+def _rules(rules: list[tuple[str, bool, str]], source: str) -> None:
+    for path, holds, problem in rules:
+        if not holds:
+            raise Invalid(path, problem, document=source)
+
+
+def _name_rule(name: str) -> str:
+    return (
+        f"{name!r} must be lower-case letters, digits and dashes, start with a letter, 40 characters at most"
+    )
+
+
+def _service_rules(s: ServiceSpec) -> list[tuple[str, bool, str]]:
+    """(path, holds, problem) of every rule that types alone cannot say."""
+    taken = [a for a in s.engine.extra_args if a.split("=")[0] in _RESERVED_FLAGS]
+    load, slo = s.gates.load, s.gates.load.slo
+    return [
+        ("service", bool(_NAME.fullmatch(s.service)), _name_rule(s.service)),
+        ("namespace", bool(_NAME.fullmatch(s.namespace)), _name_rule(s.namespace)),
+        (
+            "service",
+            len(s.service) + len(s.namespace) <= 46,
+            f"{s.service!r} and namespace {s.namespace!r} are {len(s.service) + len(s.namespace)} characters together;"
+            " a disk's name leaves room for 46",
+        ),
+        ("model.repo", bool(_REPO.fullmatch(s.model.repo)), f"{s.model.repo!r} is not <owner>/<name>"),
+        (
+            "engine.image",
+            bool(_IMAGE.fullmatch(s.engine.image)),
+            f"{s.engine.image!r} needs a tag or a digest",
+        ),
+        ("engine.max_model_len", s.engine.max_model_len > 0, "must be above 0"),
+        ("engine.extra_args", not taken, f"{', '.join(taken)} is set by the release itself"),
+        ("accelerator.count", s.accelerator.count >= 1, "must be 1 or more"),
+        (
+            "weights.zones",
+            len(s.weights.zones) == 1,
+            "must name exactly one zone (copies to more zones are not there yet)",
+        ),
+        (
+            "weights.throughput_mibps",
+            400 <= s.weights.throughput_mibps <= 2_097_152,
+            "must be 400 to 2097152 MiB/s",
+        ),
+        ("scaling.min", s.scaling.min >= 1, "must be 1 or more"),
+        ("gates.load.rate", load.rate > 0, "must be above 0 requests per second"),
+        ("gates.load.duration", load.duration > 0, "must be above 0"),
+        ("gates.load.timeout", load.timeout > 0, "must be above 0"),
+        ("gates.load.slo.success", 0 < slo.success <= 1, "is a share: above 0, at most 1"),
+        ("gates.smoke.timeout", s.gates.smoke.timeout > 0, "must be above 0"),
+        ("rollout.ready_within", s.rollout.ready_within >= 10, "must be 10s or more"),
+    ]

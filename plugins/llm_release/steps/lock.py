@@ -1,0 +1,117 @@
+"""Takes the service's Lease, and opens the release's folder in the store.
+
+The plan is made before the Lease is taken, so that a release with nothing to do writes nothing at all;
+that is why the live release is looked at once more here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm_release.clients.kubernetes import Ref
+from llm_release.core import lease as core
+from llm_release.core.errors import Conflict
+from llm_release.core.lease import Lease
+from llm_release.core.strict import encode
+from llm_release.steps import evidence, manifests, observe
+from llm_release.steps.plan import Planned
+from llm_release.steps.world import Skipped, World
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    STEP: ClassVar[str] = "open.lock"
+    holder: str
+    fence: int
+    manifests: str
+    """URI of the kept manifests."""
+
+
+def run(world: World) -> Locked:
+    planned = world.of(Planned)
+    if planned.nothing_to_do:
+        raise Skipped(f"release {world.release.id} is already live: nothing was written anywhere.")
+    fence = _acquire(world)
+    now = observe.live(world)
+    if now.release != planned.live:
+        raise Conflict(
+            f"the live release changed from {planned.live or 'nothing'} to {now.release or 'nothing'} since the plan was made.",
+            next_action="clear plan and what follows it, or trigger again.",
+        )
+    rendered = manifests.release_manifests(
+        world.home, spec=world.spec, cluster=world.cluster, release=world.release
+    )
+    uri = evidence.keep(world, "manifests.jsonl", manifests.to_lines(rendered))
+    evidence.keep_json(world, "plan.json", {"release": encode(world.release), **encode(planned)})
+    world.log(f"holder={world.holder} fence={fence} manifests={uri}")
+    return Locked(world.holder, fence, uri)
+
+
+def hold(world: World) -> None:
+    """Every step that changes something asks first: is the Lease still ours? And renews it.
+
+    Raises:
+        Conflict: it is not; the present holder is named.
+    """
+    found = _read(world)
+    if found is None or found.holder != world.holder:
+        raise Conflict(
+            f"the lease of {world.spec.service} is held by {found.holder if found and found.holder else 'nobody'}, not by this run.",
+            next_action="let that run finish, then clear open.lock of this run.",
+        )
+    _write(world, holder=world.holder, fence=found.fence, version=found.version)
+
+
+def release(world: World) -> bool:
+    """Gives the Lease back; False when it was not ours (any more)."""
+    found = _read(world)
+    if found is None or found.holder != world.holder:
+        return False
+    _write(world, holder="", fence=found.fence, version=found.version)
+    return True
+
+
+def _acquire(world: World) -> int:
+    seen, since = "", time.monotonic()
+    while True:
+        found = _read(world)
+        over = bool(found and found.holder and world.run_is_over(found.holder))
+        if found and found.renewed != seen:
+            seen, since = found.renewed, time.monotonic()
+        decision = core.decide(
+            found, me=world.holder, holder_is_over=over, unchanged_for=time.monotonic() - since
+        )
+        if decision.act == "refuse":
+            raise Conflict(
+                decision.message, next_action="wait for that run, or mark it failed in Airflow if it is dead."
+            )
+        if decision.act != "watch":
+            world.log(decision.message)
+            fence = (found.fence if found else 0) + (0 if decision.act == "keep" else 1)
+            _write(world, holder=world.holder, fence=fence, version=found.version if found else None)
+            return fence
+        world.log(decision.message)
+        time.sleep(core.DURATION_S / 3)
+
+
+def _read(world: World) -> Lease | None:
+    body = world.kube.get(Ref("coordination.k8s.io/v1", "Lease", _name(world), world.spec.namespace))
+    return Lease.read(body) if body else None
+
+
+def _write(world: World, *, holder: str, fence: int, version: str | None) -> None:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {
+        "holderIdentity": holder or None,
+        "leaseTransitions": fence,
+        "leaseDurationSeconds": core.DURATION_S,
+        "renewTime": now,
+    }
+    world.kube.swap_lease(world.spec.namespace, _name(world), spec, version)
+
+
+def _name(world: World) -> str:
+    return f"llm-release-{world.spec.service}"

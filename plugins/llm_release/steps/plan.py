@@ -1,0 +1,96 @@
+"""The ordered list of what this run would do: dry-run applies, and the disk as Compute has it. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm_release.core import plan as core
+from llm_release.core.plan import Change, Plan
+from llm_release.core.readiness import Deployment
+from llm_release.steps import manifests, observe
+from llm_release.steps.world import World
+
+DRY_RUN = ("pv", "pvc", "prompts", "deployment", "preview-service")
+"""The staging volume and its Job are left out: they are gone by the time the read-only volume exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    STEP: ClassVar[str] = "open.plan"
+    nothing_to_do: bool
+    live: str
+    previous: str
+    live_ready: int
+    text: str
+
+
+def run(world: World) -> Planned:
+    plan = _plan(world)
+    for line in plan.text().splitlines():
+        world.log(line)
+    return Planned(plan.nothing_to_do, plan.live.release, plan.live.previous, plan.live.ready, plan.text())
+
+
+def _plan(world: World) -> Plan:
+    live = observe.live(world)
+    settled = core.make(release=world.release.id, live=live, stage=(), promote=())
+    if settled.nothing_to_do:
+        return settled
+    return core.make(release=world.release.id, live=live, stage=_stage(world), promote=_promote(world, live))
+
+
+def _stage(world: World) -> list[Change]:
+    release, who = world.release, world.names
+    disk = world.disks.get(release.zone, who.disk)
+    ready = disk is not None and disk.access_mode == "READ_ONLY_MANY"
+    stage = [
+        Change(
+            "keep" if disk else "create",
+            f"Disk {who.disk}",
+            f"{release.zone}, {release.total_bytes} bytes to hold",
+        )
+    ]
+    if not ready:
+        stage.append(
+            Change(
+                "create",
+                f"Job {who.job('hydrate')}",
+                f"{release.files} files from {release.repo}@{release.commit[:12]}",
+            )
+        )
+        stage.append(Change("change", f"Disk {who.disk}", "sealed READ_ONLY_MANY, one way"))
+    rendered = manifests.release_manifests(
+        world.home, spec=world.spec, cluster=world.cluster, release=release
+    )
+    for file in DRY_RUN:
+        applied = world.kube.apply(rendered[file], dry_run=True)
+        stage.append(
+            Change(
+                "keep" if applied.change == "keep" else "create" if applied.change == "create" else "change",
+                str(applied.ref),
+            )
+        )
+    return stage
+
+
+def _promote(world: World, live: core.Live) -> list[Change]:
+    spec = world.spec
+    wanted = max(spec.scaling.min, live.ready)
+    scaled = Change("change", f"Deployment {world.names.deployment}", f"{wanted} replicas before the switch")
+    if not live.release:
+        return [scaled, Change("create", f"Service {spec.namespace}/{spec.service}", "selects this release")]
+    old = world.names_of(live.release).deployment
+    return [
+        scaled,
+        Change(
+            "change",
+            f"Service {spec.namespace}/{spec.service}",
+            f"selects this release instead of {live.release}",
+        ),
+        Change("change", f"Deployment {old}", f"drained for {spec.rollout.drain:g} s, then 0 replicas, kept"),
+    ]
+
+
+def ready_pods(found: Deployment | None) -> int:
+    return found.ready if found else 0

@@ -1,0 +1,150 @@
+"""One look at what a step waits for. The operator looks inline for a short while, the trigger for long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llm_release.core import readiness
+from llm_release.core.readiness import Pod, Readiness
+from llm_release.steps.world import Connect, Wait
+
+if TYPE_CHECKING:
+    from llm_release.clients.compute import Disks
+    from llm_release.clients.kubernetes import Kubernetes
+
+LOG_EVERY_S = 5.0
+
+
+@dataclass(slots=True)
+class Look:
+    """Looks again and again at one wait; remembers what it saw so that progress is told once.
+
+    It never raises for what it waits for: that is a `failed` readiness, and the step says what it means.
+    """
+
+    wait: Wait
+    connect: Connect
+    started: float = field(default_factory=time.time)
+    """Unix time of the first look; a trigger that starts again keeps it."""
+    _kube: Kubernetes | None = None
+    _disks: Disks | None = None
+    _homeless_since: float | None = None
+    _said: str = ""
+    _log_at: float = 0.0
+
+    def once(self) -> Readiness:
+        found = getattr(self, f"_{self.wait.kind}")()
+        assert isinstance(found, Readiness)
+        if found.state == "waiting" and time.time() - self.started > self.wait.within:
+            return Readiness(
+                "failed",
+                f"waited {self.wait.within:.0f} s for {self.wait.what}; last seen: {found.message}",
+                "look at what it says last; raise the deadline in the spec if it only needs longer.",
+            )
+        return found
+
+    def news(self, found: Readiness) -> str:
+        """What to log now; empty when nothing changed."""
+        if self.wait.kind == "job" and (line := self._progress()):
+            return line
+        if found.message == self._said:
+            return ""
+        self._said = found.message
+        return f"waiting for {self.wait.what}: {found.message}" if found.state == "waiting" else found.message
+
+    def _job(self) -> Readiness:
+        status = self.kube.job(self.wait.namespace, self.wait.name)
+        pods = self.kube.job_pods(self.wait.namespace, self.wait.name)
+        return readiness.job(
+            status, pods, unschedulable_for=self._homeless(pods), patience=self.wait.patience
+        )
+
+    def _deployment(self) -> Readiness:
+        found = self.kube.deployment(self.wait.namespace, self.wait.name)
+        labels = dict(found.labels) if found else {}
+        selector = ",".join(f"{k}={v}" for k, v in labels.items() if k.startswith("llm-release/"))
+        pods = self.kube.pods(self.wait.namespace, f"{selector},llm-release/role=server") if found else ()
+        pods = tuple(p for p in pods if not p.terminating)
+        return readiness.rollout(
+            found, pods, unschedulable_for=self._homeless(pods), patience=self.wait.patience
+        )
+
+    def _disk(self) -> Readiness:
+        found = self.disks.get(self.wait.zone, self.wait.name)
+        if found is None:
+            return Readiness(
+                "failed", f"disk {self.wait.name} is gone.", "clear stage.disk and what follows it."
+            )
+        if found.users:
+            return Readiness("waiting", f"disk {found.name} is attached to {', '.join(found.users)}.")
+        if found.status != "READY":
+            return Readiness("waiting", f"disk {found.name} is {found.status}.")
+        return Readiness("done", f"disk {found.name} is ready and attached nowhere.")
+
+    def _operation(self) -> Readiness:
+        found = self.disks.operation(self.wait.zone, self.wait.name)
+        if not found.done:
+            return Readiness("waiting", f"operation {found.name} is running.")
+        if found.error:
+            return Readiness("failed", found.error.cause, found.error.next_action)
+        return Readiness("done", f"operation {found.name} is done.")
+
+    def _pods(self) -> Readiness:
+        left = self.kube.pods(self.wait.namespace, self.wait.name)
+        if not left:
+            return Readiness("done", "no pod is left.")
+        return Readiness("waiting", f"{len(left)} pods are still there: {', '.join(p.name for p in left)}.")
+
+    def _attachments(self) -> Readiness:
+        nodes = self.kube.attachments(self.wait.name)
+        if not nodes:
+            return Readiness("done", f"volume {self.wait.name} is attached nowhere.")
+        return Readiness("waiting", f"volume {self.wait.name} is still attached to {', '.join(nodes)}.")
+
+    def _time(self) -> Readiness:
+        left = float(self.wait.name) - time.time()
+        return (
+            Readiness("waiting", f"until {_clock(float(self.wait.name))}.")
+            if left > 0
+            else Readiness("done", "the time has passed.")
+        )
+
+    @property
+    def kube(self) -> Kubernetes:
+        if self._kube is None:
+            self._kube = self.connect.kubernetes()
+        return self._kube
+
+    @property
+    def disks(self) -> Disks:
+        if self._disks is None:
+            self._disks = self.connect.disks()
+        return self._disks
+
+    def _homeless(self, pods: Sequence[Pod]) -> float:
+        if not any(p.unschedulable for p in pods):
+            self._homeless_since = None
+            return 0.0
+        if self._homeless_since is None:
+            self._homeless_since = time.time()
+        return time.time() - self._homeless_since
+
+    def _progress(self) -> str:
+        """The Job's own last progress line, every few seconds at most."""
+        if time.monotonic() - self._log_at < LOG_EVERY_S:
+            return ""
+        self._log_at = time.monotonic()
+        pods = self.kube.job_pods(self.wait.namespace, self.wait.name)
+        lines = self.kube.pod_log(self.wait.namespace, pods[-1].name, tail=1).splitlines() if pods else []
+        line = lines[-1] if lines else ""
+        if not line or line == self._said or line.startswith("result "):
+            return ""
+        self._said = line
+        return line
+
+
+def _clock(unix: float) -> str:
+    return time.strftime("%H:%M:%S UTC", time.gmtime(unix))

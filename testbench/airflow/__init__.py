@@ -1,0 +1,1 @@
+"""Airflow of the bench: PostgreSQL and the four Airflow processes, on loopback, from this checkout."""
