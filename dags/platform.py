@@ -1,8 +1,9 @@
 """
 ### Prepare a cluster
 
-Makes what releases need and a release itself may not make: the StorageClass (Retain), the roles, and in the namespace of
-every service its service accounts. Repeatable: what is right already is not written. One DAG for each file in `include/clusters/`.
+Makes what releases need and a release itself may not make: the StorageClass (Retain), the roles, and in the
+namespace of every service its service accounts. Repeatable: what is right already is not written. One DAG for each
+file in `include/clusters/`.
 
 The connection needs the right to create roles for this one DAG; the releases then need only what these roles grant.
 """

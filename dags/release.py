@@ -1,17 +1,19 @@
 """
 ### Release a model
 
-Turns "this model commit, this engine image" into "this release serves", one DAG for each file in `include/services/`.
+Turns "this model commit, this engine image" into "this release serves". One DAG for each file in
+`include/services/`.
 
-**Before the first run** trigger `platform__<cluster>` once. **Trigger** with a revision of the model (branch, tag or commit);
-everything after *resolve* is pinned to bytes.
+**Before the first run** trigger `platform__<cluster>` once. **Trigger** with a revision of the model (branch, tag or
+commit); everything after *resolve* is pinned to bytes.
 
 1. **open**: resolve the names, check what can be known to fail, plan, take the service's lease.
 2. **stage**: a new Hyperdisk ML, filled from the hub, verified, sealed read-only, published as a static PV/PVC.
 3. **roll out**: the candidate beside the live release; proof of what every pod serves.
 4. **gate**: fixed prompts whose answers are judged, then an open-loop load test.
 5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
-6. **promote**: as many pods as the live release has, one switch of the Service, then the old release is drained and kept.
+6. **promote**: as many pods as the live release has, one switch of the Service, then the old release is drained
+   and kept.
 7. **close**: tidy up, write the record, give the lease back. Runs whatever happened.
 
 A green run means that the release serves. A release that is live already ends after *plan*, without a single write.

@@ -29,13 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m testbench.airflow", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start PostgreSQL and Airflow, wait until healthy")
-    up.add_argument(
-        "--tick", type=float, metavar="SECONDS", help="shorter triggerer tick (tests only)"
-    )
+    up.add_argument("--tick", type=float, metavar="SECONDS", help="shorter triggerer tick (tests only)")
     down = commands.add_parser("down", help="end them")
-    down.add_argument(
-        "--purge", action="store_true", help="also remove the database and secrets"
-    )
+    down.add_argument("--purge", action="store_true", help="also remove the database and secrets")
     commands.add_parser("status", help="what runs, and how to log in")
     return parser
 

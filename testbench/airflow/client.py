@@ -86,7 +86,7 @@ class Airflow:
         """Starts a run now.
 
         Raises:
-            ApiError: 404 unknown DAG, 400 a param is out of its schema, 403 the user may not, 409 run id taken.
+            ApiError: 404 unknown DAG, 400 a param breaks its schema, 403 not allowed, 409 run id taken.
         """
         body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
@@ -141,9 +141,7 @@ class Airflow:
 
     def xcom(self, run: Run, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
         """What a task returned, or None when it returned nothing."""
-        path = (
-            f"{_run_path(run.dag_id, run.run_id)}/taskInstances/{_quote(task_id)}/xcomEntries/{_quote(key)}"
-        )
+        path = f"{_task_path(run, task_id)}/xcomEntries/{_quote(key)}"
         try:
             return self._call("GET", f"{path}?map_index={map_index}&deserialize=true")["value"]
         except ApiError as e:
@@ -153,18 +151,16 @@ class Airflow:
 
     def log(self, run: Run, task: Task, *, attempt: int | None = None) -> str:
         """The task's log as text, one message a line with its fields."""
-        path = f"{_run_path(run.dag_id, run.run_id)}/taskInstances/{_quote(task.task_id)}/logs/{attempt or task.tries}"
+        path = f"{_task_path(run, task.task_id)}/logs/{attempt or task.tries}"
         lines: list[str] = []
-        token = ""
+        options = {"map_index": str(task.map_index), "full_content": "true"}
         while True:
-            query = urllib.parse.urlencode(
-                {"map_index": task.map_index, "full_content": "true"} | ({"token": token} if token else {})
-            )
-            page = self._call("GET", f"{path}?{query}")
+            page = self._call("GET", f"{path}?{urllib.parse.urlencode(options)}")
             lines += [_line(message) for message in page["content"]]
             token = page.get("continuation_token") or ""
             if not token or not page["content"]:
                 return "\n".join(lines)
+            options["token"] = token
 
     def clear(self, run: Run, task_ids: Sequence[str], *, downstream: bool = True) -> None:
         """Sets tasks (and what comes after them) back, so that the run goes on from there."""
@@ -199,7 +195,7 @@ class Airflow:
         while dag_id not in self.dag_ids():
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"no DAG {dag_id} after {timeout_s:.0f} s. Import errors: {self.import_errors() or 'none'}"
+                    f"no DAG {dag_id} after {timeout_s:.0f} s. Import errors: {self.import_errors() or None}"
                 )
             time.sleep(0.5)
 
@@ -262,6 +258,10 @@ def _quote(part: str) -> str:
 
 def _run_path(dag_id: str, run_id: str) -> str:
     return f"/api/v2/dags/{_quote(dag_id)}/dagRuns/{_quote(run_id)}"
+
+
+def _task_path(run: Run, task_id: str) -> str:
+    return f"{_run_path(run.dag_id, run.run_id)}/taskInstances/{_quote(task_id)}"
 
 
 def _run(document: Mapping[str, Any]) -> Run:

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 
 TICK_S = float(sys.argv[1])
-# Airflow's local settings look at the command line, so it must read as the stock one before they are imported.
+# Airflow's local settings look at the command line: it must read as the stock one before they are imported.
 sys.argv[1:] = ["triggerer"]
 
 import airflow.jobs.triggerer_job_runner as runner  # noqa: E402

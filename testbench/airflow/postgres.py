@@ -1,4 +1,4 @@
-"""PostgreSQL for the bench's Airflow: Debian's server, unprivileged, on loopback, with data under the bench's folder.
+"""PostgreSQL for the bench's Airflow: Debian's server, unprivileged, on loopback, data in the bench's folder.
 
 The package's own cluster and service are never created or touched.
 """

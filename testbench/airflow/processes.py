@@ -6,6 +6,7 @@ it. Ending means the whole session, so that nothing forked by a component that w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A started process; `ticks` is its start time in clock ticks since boot, which a reused pid cannot share."""
+    """A started process; `ticks` is its start time in clock ticks since boot, so that a reused pid is not it."""
 
     pid: int
     ticks: int
@@ -101,7 +102,7 @@ class Processes:
 
 
 def _session(record: Record) -> tuple[int, ...]:
-    """Processes of the session that the record's process leads or led (a pid is not reused while its session lives)."""
+    """Processes of the session that `record` leads or led; a pid is not reused while its session lives."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -124,19 +125,15 @@ def _stat(pid: int) -> tuple[int, int]:
     except OSError:
         return 0, 0
     if fields[0] == "Z":
-        try:
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
         return 0, 0
     return int(fields[3]), int(fields[19])
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _boot() -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from testbench.airflow import credentials, postgres
 from testbench.airflow.processes import Processes
-from testbench.airflow.settings import COMPONENTS, PATHS, ROOT, URL, Paths, Secrets, environment
+from testbench.airflow.settings import COMPONENTS, PATHS, ROOT, URL, Paths, environment
 
 _HEALTHY_WITHIN_S = 120
 _MIGRATE_WITHIN_S = 180

@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from collections.abc import Mapping
+from email.message import Message
 
 from llm_release.clients.wire import Target
 from llm_release.core.errors import ReleaseError, Transient
@@ -37,19 +37,19 @@ class Expired(Transient):
     """A signed address is no longer (or not yet) good: ask the hub for a new one."""
 
 
-def refusal(status: int, headers: Mapping[str, str], what: str, *, has_token: bool) -> ReleaseError:
+def refusal(status: int, headers: Message, what: str, *, has_token: bool) -> ReleaseError:
     """An answer of the hub itself that is neither the thing nor a redirect."""
     code, said = headers.get("X-Error-Code", ""), headers.get("X-Error-Message", "")
     if status == 429 or status >= 500:
         return Busy(f"{what}: the hub answered {status}.", after_s=wait_asked(headers))
-    if status == 401 and has_token and (code != "GatedRepo" or "invalid credentials" in said.lower()):
+    if status == 401 and has_token:
         return Refused(
             Code.TOKEN_REFUSED,
             f"{what}: the hub does not accept the token (401).",
             next_action="replace the token in the secret: it is wrong, expired or revoked.",
         )
     if code == "GatedRepo" or (status == 403 and "gated" in said.lower()):
-        return _gated(what, has_token and status != 401)
+        return _gated(what, has_token)
     if status == 401:
         return Refused(
             Code.TOKEN_MISSING,
@@ -60,7 +60,7 @@ def refusal(status: int, headers: Mapping[str, str], what: str, *, has_token: bo
         return Refused(
             Code.TOKEN_REFUSED,
             f"{what}: the hub forbids it (403).",
-            next_action="give the token read access to this repository (fine-grained tokens name repositories).",
+            next_action="let the token read this repository (a fine-grained token names its repositories).",
         )
     if status in (404, 410):
         return Refused(
@@ -73,7 +73,7 @@ def refusal(status: int, headers: Mapping[str, str], what: str, *, has_token: bo
     )
 
 
-def elsewhere(status: int, headers: Mapping[str, str], what: str, where: Target) -> ReleaseError:
+def elsewhere(status: int, headers: Message, what: str, where: Target) -> ReleaseError:
     """An answer of the place that the hub redirected to, which is neither the bytes nor a redirect."""
     if status == 429 or status >= 500:
         return Busy(f"{what}: {where.origin} answered {status}.", after_s=wait_asked(headers))
@@ -89,7 +89,7 @@ def elsewhere(status: int, headers: Mapping[str, str], what: str, where: Target)
     )
 
 
-def wait_asked(headers: Mapping[str, str]) -> float | None:
+def wait_asked(headers: Message) -> float | None:
     """Seconds that Retry-After (number or date) or the hub's RateLimit header asks for, at most 300."""
     asked = headers.get("Retry-After", "").strip()
     if asked.isdigit():

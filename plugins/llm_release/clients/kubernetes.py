@@ -91,10 +91,7 @@ class Kubernetes:
                 _request_timeout=TIMEOUT_S,
                 **({"dry_run": "All"} if dry_run else {}),
             ).to_dict()
-        if before is None:
-            change = "create"
-        else:
-            change = "keep" if _same(before, done) else "change"
+        change = "create" if before is None else "keep" if _same(before, done) else "change"
         return Applied(ref, change, done["metadata"]["uid"], done["metadata"].get("resourceVersion", ""))
 
     def delete(self, ref: Ref) -> bool:
@@ -194,7 +191,7 @@ class Kubernetes:
     def through_proxy(self, namespace: str, pod: str, port: int, path: str) -> str:
         """GET on a pod through the API server: a light look, no load (workers cannot reach pod addresses)."""
         with told(f"look at {path} of pod {namespace}/{pod}"):
-            answer, status, _ = self._api.call_api(
+            answer = self._api.call_api(
                 f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}",
                 "GET",
                 header_params={"Accept": "*/*"},
@@ -202,7 +199,7 @@ class Kubernetes:
                 _preload_content=False,
                 _request_timeout=TIMEOUT_S,
             )
-            return bytes(answer.data).decode("utf-8", "replace") if status == 200 else ""
+            return bytes(answer.data).decode("utf-8", "replace")
 
     def may(self, verb: str, group: str, resource: str, namespace: str, subresource: str = "") -> bool:
         """Asks the API server whether we may; nothing is tried."""
@@ -229,7 +226,9 @@ class Kubernetes:
             Conflict: somebody was faster.
         """
         leases = client.CoordinationV1Api(self._api)
-        body = {
+        body: dict[str, Any] = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
             "metadata": {"name": name, "labels": {names.MANAGED_BY: names.FIELD_MANAGER}},
             "spec": dict(spec),
         }

@@ -75,7 +75,8 @@ def load(facts: LoadFacts, slo: LoadSlo) -> Verdict:
     if success < slo.success:
         worst = max(facts.errors, key=lambda k: facts.errors[k], default="none")
         broken.append(
-            f"load: {success:.2%} of {facts.offered} requests succeeded, {slo.success:.2%} wanted; most errors: {worst}."
+            f"load: {success:.2%} of {facts.offered} requests succeeded, {slo.success:.2%} wanted;"
+            f" most errors: {worst}."
         )
     for name, bound, found in (
         ("time to first token p95", slo.ttft_p95, facts.ttft_ms.get("p95")),

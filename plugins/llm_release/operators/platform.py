@@ -10,7 +10,7 @@ from llm_release.core.errors import ReleaseError
 from llm_release.core.spec import release_request
 from llm_release.core.strict import encode
 from llm_release.operators.failures import raise_for_airflow
-from llm_release.steps import manifests, platform
+from llm_release.steps import manifests
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,6 +35,7 @@ class PlatformOperator(BaseOperator):
 
     def _prepare(self, context: Context) -> dict[str, Any]:
         from llm_release.hooks import cluster as hooks
+        from llm_release.steps import platform
 
         release_request(dict(context["dag_run"].conf or {}), frozenset(context["dag"].params))
         home = hooks.home()

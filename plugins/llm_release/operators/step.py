@@ -20,9 +20,8 @@ from llm_release.core.spec import release_request
 from llm_release.core.strict import encode
 from llm_release.operators.failures import raise_for_airflow
 from llm_release.steps import manifests
-from llm_release.steps.record import FAILURE, SPAN
 from llm_release.steps.waiting import Look
-from llm_release.steps.world import Skipped, Wait, World
+from llm_release.steps.world import FAILURE, SPAN, Skipped, Wait, World
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -8,6 +8,7 @@ behind the preview Service ends the release (catalogue F51).
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,10 @@ from llm_release.core.readiness import Pod
 from llm_release.steps import disk, lock
 from llm_release.steps.disk import Volume
 from llm_release.steps.world import World
+
+
+ENDPOINTS_WITHIN_S = 20
+"""EndpointSlices follow readiness within a second or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,7 @@ def check(world: World) -> Identified:
         Permanent: one of them is not this release, or there is none.
     """
     namespace, who = world.spec.namespace, world.names
-    behind = world.kube.endpoints(namespace, who.preview)
-    if not behind:
-        raise Transient(f"no pod is behind {who.preview} yet.", next_action="the task will try again.")
+    behind = _behind_preview(world)
     pods = {p.name: p for p in world.kube.pods(namespace, f"{n.SERVICE}={world.spec.service}")}
     strange = [name for name in behind if name not in pods or pods[name].label(n.RELEASE) != world.release.id]
     if strange:
@@ -65,6 +68,24 @@ def check(world: World) -> Identified:
     volume = disk.owned(world, id=world.of(Volume).id)
     _volume(world)
     return Identified(volume.id, tuple(_identity(world, pods[name]) for name in behind))
+
+
+def _behind_preview(world: World) -> tuple[str, ...]:
+    """The endpoints of the preview Service, once they are as many as the Deployment has ready pods."""
+    namespace, who = world.spec.namespace, world.names
+    end = time.monotonic() + ENDPOINTS_WITHIN_S
+    while True:
+        found = world.kube.deployment(namespace, who.deployment)
+        behind = world.kube.endpoints(namespace, who.preview)
+        if found and found.ready and len(behind) >= found.ready:
+            return behind
+        if time.monotonic() > end:
+            wanted = found.ready if found else 0
+            raise Transient(
+                f"behind {who.preview} are {len(behind)} pods, {wanted} are ready.",
+                next_action="the task will try again.",
+            )
+        time.sleep(0.3)
 
 
 def _volume(world: World) -> None:

@@ -38,7 +38,8 @@ def run(world: World) -> Locked:
     now = observe.live(world)
     if now.release != planned.live:
         raise Conflict(
-            f"the live release changed from {planned.live or 'nothing'} to {now.release or 'nothing'} since the plan was made.",
+            f"the live release changed from {planned.live or 'nothing'} to {now.release or 'nothing'}"
+            " since the plan was made.",
             next_action="clear plan and what follows it, or trigger again.",
         )
     rendered = manifests.release_manifests(
@@ -58,8 +59,9 @@ def hold(world: World) -> None:
     """
     found = _read(world)
     if found is None or found.holder != world.holder:
+        holder = found.holder if found and found.holder else "nobody"
         raise Conflict(
-            f"the lease of {world.spec.service} is held by {found.holder if found and found.holder else 'nobody'}, not by this run.",
+            f"the lease of {world.spec.service} is held by {holder}, not by this run.",
             next_action="let that run finish, then clear open.lock of this run.",
         )
     _write(world, holder=world.holder, fence=found.fence, version=found.version)

@@ -43,8 +43,8 @@ def _storage_class(kube: Kubernetes, cluster: ClusterSpec) -> None:
     found = kube.get(Ref("storage.k8s.io/v1", "StorageClass", cluster.storage_class))
     if found is not None and found.get("reclaimPolicy") != "Retain":
         raise Permanent(
-            f"StorageClass {cluster.storage_class} exists with reclaimPolicy {found.get('reclaimPolicy')}, which cannot be changed.",
-            next_action="delete that class (volumes keep working), or name another storage_class in the cluster's file.",
+            f"StorageClass {cluster.storage_class} has reclaimPolicy {found.get('reclaimPolicy')}, fixed for good.",
+            next_action="delete that class (volumes keep working), or name another one in the cluster's file.",
         )
 
 

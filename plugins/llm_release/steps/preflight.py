@@ -85,7 +85,8 @@ def _storage_class(world: World) -> Iterator[ReleaseError]:
         )
     if found.get("reclaimPolicy") != "Retain":
         yield Permanent(
-            f"StorageClass {name} has reclaimPolicy {found.get('reclaimPolicy')}: deleting a claim would delete a disk that serves.",
+            f"StorageClass {name} has reclaimPolicy {found.get('reclaimPolicy')}:"
+            " deleting a claim would delete a disk that serves.",
             next_action=f"delete that class and run platform__{world.cluster.cluster}, which makes it with Retain.",
         )
 

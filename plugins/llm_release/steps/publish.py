@@ -61,8 +61,9 @@ def _check(world: World, wanted: dict[str, Any]) -> None:
         )
     if found["spec"].get("persistentVolumeReclaimPolicy") != "Retain":
         raise Permanent(
-            f"PersistentVolume {ref.name} has reclaim policy {found['spec'].get('persistentVolumeReclaimPolicy')}: its disk would die with its claim.",
-            next_action=f'kubectl patch pv {ref.name} -p \'{{"spec":{{"persistentVolumeReclaimPolicy":"Retain"}}}}\', then clear this task.',
+            f"PersistentVolume {ref.name} has reclaim policy {found['spec'].get('persistentVolumeReclaimPolicy')}:"
+            " its disk would die with its claim.",
+            next_action=f"set persistentVolumeReclaimPolicy of {ref.name} to Retain, then clear this task.",
         )
 
 

@@ -15,11 +15,6 @@ from llm_release.core.strict import encode
 from llm_release.steps import evidence, lock, observe
 from llm_release.steps.world import World
 
-FAILURE = "failure"
-"""Key under which a step leaves the reason of its failure: {"cause", "next", "refused"}."""
-SPAN = "span"
-"""Key under which a step leaves when it ran: {"started", "ended"} in Unix seconds, waits included."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recorded:

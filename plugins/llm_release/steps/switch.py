@@ -81,8 +81,9 @@ def _only_ours(world: World) -> tuple[str, ...]:
         if behind and set(behind) <= ours:
             return behind
         if time.monotonic() > end:
+            found = ", ".join(behind) or "no pods"
             raise Transient(
-                f"behind Service {world.spec.service} are {', '.join(behind) or 'no pods'} after {ENDPOINTS_WITHIN_S} s.",
+                f"behind Service {world.spec.service} are {found} after {ENDPOINTS_WITHIN_S} s.",
                 next_action="the task will look again.",
             )
         time.sleep(0.2)

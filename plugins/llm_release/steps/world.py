@@ -30,6 +30,11 @@ class StepFacts(Protocol):
 
 F = TypeVar("F", bound=StepFacts)
 
+FAILURE = "failure"
+"""Key under which a step leaves the reason of its failure: {"cause", "next", "refused"}."""
+SPAN = "span"
+"""Key under which a step leaves when it ran: {"started", "ended"} in Unix seconds, waits included."""
+
 
 class Connect(Protocol):
     """Makes the clients of one cluster; the Airflow hook does, and so does a test."""

@@ -1,0 +1,219 @@
+"""Who does what in a hydration: the one place that fetchers, verifiers and the main thread share.
+
+Knows nothing of networks or volumes. A file is cut into parts as they are taken, large ones first and small
+ones at the end, so that no connection idles while another finishes; files are spread over the connections
+first, because the hash of a file has to follow its bytes in order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llm_release.core.files import RemoteFile
+from llm_release.core.spans import Span, Spans
+
+MIN_PART = 8 << 20
+"""Bytes. Below, the round trips of the requests show (50 ms a request against 160 ms of transfer at 50 MB/s)."""
+MAX_PART = 64 << 20
+"""Bytes. Above, the hash of the file falls behind by more than the page cache should hold."""
+
+
+@dataclass(slots=True)
+class FileState:
+    """One file of the listing and how far it is. Guarded by the board's lock."""
+
+    index: int
+    """Position in the listing."""
+    remote: RemoteFile
+    have: Spans
+    """On the volume, fetched or resumed."""
+    free: deque[Span] = field(default_factory=deque)
+    """Missing, and nobody is at it."""
+    active: int = 0
+    """Connections at work on it."""
+    hashed: int = 0
+    """Bytes from the start that went through the hash."""
+    hashing: bool = False
+    verified: bool = False
+    wrong: int = 0
+    """How often its bytes were complete and not what was listed."""
+
+
+@dataclass(slots=True)
+class Part:
+    """A range for one connection to fetch; `at` moves from `start` to `end`."""
+
+    file: FileState
+    start: int
+    end: int
+    at: int
+
+
+class Board:
+    """The work of one run.
+
+    Args:
+        files: the listing, in its order.
+        have: what is on the volume of each already.
+        connections: how many fetchers there will be; sizes the parts.
+    """
+
+    def __init__(self, files: Sequence[RemoteFile], have: Sequence[Spans], *, connections: int) -> None:
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._hashable = threading.Condition(self._lock)
+        self._connections = connections
+        self.files = [FileState(i, f, h) for i, (f, h) in enumerate(zip(files, have, strict=True))]
+        self.total = sum(f.size for f in files)
+        self.resumed = sum(h.total for h in have)
+        self.fetched = 0
+        self._unassigned = 0
+        self._error: BaseException | None = None
+        self._stopped = False
+        for state in self.files:
+            self._free_gaps(state)
+
+    # What a fetcher does ------------------------------------------------------------------------
+
+    def take(self) -> Part | None:
+        """The next part to fetch; waits while there is none, None when the run is over."""
+        with self._changed:
+            while not self._over:
+                waiting = [f for f in self.files if f.free]
+                if waiting:
+                    return self._cut(min(waiting, key=lambda f: (f.active, -f.remote.size)))
+                self._changed.wait()
+            return None
+
+    def wrote(self, part: Part, count: int) -> None:
+        """`count` more bytes of the part are on the volume."""
+        with self._lock:
+            part.file.have.add(part.at, part.at + count)
+            part.at += count
+            self.fetched += count
+            if not part.file.hashing:
+                self._hashable.notify()
+
+    def leave(self, part: Part) -> None:
+        """The fetcher is done with the part, at its end or before it."""
+        with self._lock:
+            part.file.active -= 1
+            if part.at < part.end:
+                part.file.free.appendleft((part.at, part.end))
+                self._unassigned += part.end - part.at
+                self._changed.notify()
+
+    # What a verifier does -----------------------------------------------------------------------
+
+    def claim(self) -> FileState | None:
+        """A file whose bytes can go on through the hash; waits while there is none, None when over."""
+        with self._hashable:
+            while not self._over:
+                ready = [f for f in self.files if not f.verified and not f.hashing and self._ready(f)]
+                if ready:
+                    state = max(ready, key=lambda f: f.have.prefix - f.hashed)
+                    state.hashing = True
+                    return state
+                self._hashable.wait()
+            return None
+
+    def ahead(self, state: FileState) -> int:
+        """Bytes from the start of the file that are on the volume without a gap."""
+        with self._lock:
+            return state.have.prefix
+
+    def release(self, state: FileState, hashed: int) -> None:
+        """The verifier leaves the file, whose first `hashed` bytes went through the hash."""
+        with self._lock:
+            state.hashed = hashed
+            state.hashing = False
+            if self._ready(state):
+                self._hashable.notify()
+
+    def verified(self, state: FileState) -> None:
+        with self._lock:
+            state.verified = True
+            state.hashing = False
+            if self._over:
+                self._wake()
+
+    def refetch(self, state: FileState) -> None:
+        """Everything of the file has to be fetched again."""
+        with self._lock:
+            state.wrong += 1
+            state.have = Spans()
+            state.hashed = 0
+            state.hashing = False
+            self._free_gaps(state)
+            self._changed.notify_all()
+
+    # What the main thread does ------------------------------------------------------------------
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the run; the first error stands."""
+        with self._lock:
+            self._error = self._error or error
+            self._wake()
+
+    def stop(self) -> None:
+        """Ends the run before its work is done; not an error by itself."""
+        with self._lock:
+            self._stopped = True
+            self._wake()
+
+    def wait(self, seconds: float) -> bool:
+        """True as soon as the run is over, False after `seconds`."""
+        with self._changed:
+            if not self._over:
+                self._changed.wait(seconds)
+            return self._over
+
+    @property
+    def over(self) -> bool:
+        return self._over
+
+    @property
+    def complete(self) -> bool:
+        return all(f.verified for f in self.files)
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    def counts(self) -> tuple[int, int]:
+        """-> (bytes on the volume, verified files)."""
+        with self._lock:
+            return sum(f.have.total for f in self.files), sum(f.verified for f in self.files)
+
+    # --------------------------------------------------------------------------------------------
+
+    @property
+    def _over(self) -> bool:
+        return self._stopped or self._error is not None or self.complete
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        self._hashable.notify_all()
+
+    def _free_gaps(self, state: FileState) -> None:
+        gaps = state.have.gaps(state.remote.size)
+        state.free = deque(gaps)
+        self._unassigned += sum(end - start for start, end in gaps)
+
+    def _cut(self, state: FileState) -> Part:
+        wanted = max(MIN_PART, min(MAX_PART, self._unassigned // (2 * self._connections)))
+        start, end = state.free.popleft()
+        # No crumbs: a rest below half a part goes along.
+        cut = end if end - start < wanted * 3 // 2 else start + wanted
+        if cut < end:
+            state.free.appendleft((cut, end))
+        state.active += 1
+        self._unassigned -= cut - start
+        return Part(state, start, cut, start)
+
+    @staticmethod
+    def _ready(state: FileState) -> bool:
+        return state.have.prefix > state.hashed or state.hashed == state.remote.size

@@ -1,0 +1,110 @@
+"""What a spec and a trigger may say, and how a refusal reads."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from llm_release.core.spec import release_request, service_spec
+from llm_release.core.strict import Invalid
+
+GOOD: dict[str, Any] = {
+    "service": "gemma",
+    "cluster": "demo",
+    "namespace": "llm",
+    "model": {"repo": "google/gemma-2-9b-it"},
+    "engine": {"kind": "vllm", "image": "us-docker.pkg.dev/acme/llm/vllm-openai:v0.29.0"},
+    "accelerator": {"type": "nvidia-l4", "count": 2},
+    "weights": {"zones": ["us-central1-a"]},
+    "gates": {"smoke": {"prompts": "include/prompts/gemma.yaml"}},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    document = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    at = document
+    for key in parents:
+        at = at.setdefault(key, {})
+    at[last] = value
+    return document
+
+
+def test_defaults_are_filled_in() -> None:
+    spec = service_spec(GOOD, source="gemma.yaml")
+    assert spec.gates.load.rate == 10
+    assert spec.gates.load.duration == 600
+    assert spec.model.revision == "main"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("modle", {}, "modle: is not a known key; did you mean model?"),
+        ("engine.imgae", "x", "engine.imgae: is not a known key; did you mean image?"),
+        ("engine.kind", "tgi", "engine.kind: 'tgi' is not one of 'vllm'"),
+        ("engine.image", "vllm-openai", "engine.image: 'vllm-openai' needs a tag or a digest"),
+        ("engine.max_model_len", "4096", "engine.max_model_len: expected a whole number, found '4096'"),
+        ("engine.max_model_len", True, "engine.max_model_len: expected a whole number, found True"),
+        ("engine.extra_args", "--x", "engine.extra_args: expected a list, found '--x'"),
+        ("engine.extra_args", ["--port=1"], "engine.extra_args: --port=1 is set by the release itself"),
+        ("accelerator.count", 0, "accelerator.count: must be 1 or more"),
+        ("gates.load.rate", 0, "gates.load.rate: must be above 0"),
+        (
+            "gates.load.duration",
+            30,
+            "gates.load.duration: 30 is not a duration; expected a number with a unit",
+        ),
+        ("gates.load.duration", "-3s", "gates.load.duration: '-3s' is not a duration"),
+        ("gates.load.slo.success", 99, "gates.load.slo.success: is a share"),
+        ("weights.zones", [], "weights.zones: must name exactly one zone"),
+        ("weights.throughput_mibps", 100, "weights.throughput_mibps: must be 400 to"),
+        ("model.repo", "gemma", "model.repo: 'gemma' is not <owner>/<name>"),
+        ("service", "Gemma", "service: 'Gemma' must be lower-case"),
+        ("model", None, "model: expected a mapping, found nothing"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_was_expected(path: str, value: Any, said: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        service_spec(changed(path, value), source="include/services/gemma.yaml")
+    assert said in refused.value.cause
+    assert "include/services/gemma.yaml" in refused.value.next_action
+
+
+def test_a_missing_key_is_named() -> None:
+    document = copy.deepcopy(GOOD)
+    del document["engine"]["image"]
+    with pytest.raises(Invalid, match=r"engine\.image: is missing"):
+        service_spec(document, source="x")
+
+
+def test_service_and_namespace_leave_room_for_the_release_id_in_a_disk_name() -> None:
+    document = changed("service", "a" * 30)
+    document["namespace"] = "b" * 17
+    with pytest.raises(Invalid, match="leaves room for 46"):
+        service_spec(document, source="x")
+
+
+KNOWN = frozenset({"revision", "image"})
+
+
+def test_an_unknown_conf_key_is_refused_because_the_default_would_be_released() -> None:
+    with pytest.raises(Invalid) as refused:
+        release_request({"revison": "v2"}, KNOWN)
+    assert "revison: is not a parameter of this DAG; known: image, revision" in refused.value.cause
+
+
+def test_an_empty_field_of_the_form_means_as_specified() -> None:
+    assert release_request({"revision": "", "image": ""}, KNOWN) == release_request({}, KNOWN)
+
+
+def test_a_conf_value_of_the_wrong_type_is_refused() -> None:
+    with pytest.raises(Invalid, match="revision: expected a text, found 3"):
+        release_request({"revision": 3}, KNOWN)
+
+
+def test_an_image_without_a_tag_is_refused() -> None:
+    with pytest.raises(Invalid, match="no image with a tag or digest"):
+        release_request({"image": "vllm"}, KNOWN)
