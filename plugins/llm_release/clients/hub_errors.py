@@ -92,7 +92,7 @@ def elsewhere(status: int, headers: Message, what: str, where: Target) -> Releas
 def wait_asked(headers: Message) -> float | None:
     """Seconds that Retry-After (number or date) or the hub's RateLimit header asks for, at most 300."""
     asked = headers.get("Retry-After", "").strip()
-    if asked.isdigit():
+    if asked.isascii() and asked.isdigit():
         return min(float(asked), MAX_WAIT_S)
     if asked:
         try:

@@ -19,6 +19,11 @@ MIN_PART = 8 << 20
 """Bytes. Below, the round trips of the requests show (50 ms a request against 160 ms of transfer at 50 MB/s)."""
 MAX_PART = 64 << 20
 """Bytes. Above, the hash of the file falls behind by more than the page cache should hold."""
+HASH_BATCH = 4 << 20
+"""Bytes that have to be there before a verifier is woken for them."""
+MAX_DIRTY = 256 << 20
+"""Bytes that may be written and not yet be on the disk. The disk sets the pace either way; without a bound the
+page cache would fill the container's memory before it does."""
 
 
 @dataclass(slots=True)
@@ -37,6 +42,8 @@ class FileState:
     hashed: int = 0
     """Bytes from the start that went through the hash."""
     hashing: bool = False
+    dirty: int = 0
+    """Bytes that were written and are not known to be on the disk."""
     verified: bool = False
     wrong: int = 0
     """How often its bytes were complete and not what was listed."""
@@ -65,11 +72,13 @@ class Board:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._hashable = threading.Condition(self._lock)
+        self._synced = threading.Condition(self._lock)
         self._connections = connections
         self.files = [FileState(i, f, h) for i, (f, h) in enumerate(zip(files, have, strict=True))]
         self.total = sum(f.size for f in files)
         self.resumed = sum(h.total for h in have)
         self.fetched = 0
+        self._dirty = 0
         self._unassigned = 0
         self._error: BaseException | None = None
         self._stopped = False
@@ -94,8 +103,21 @@ class Board:
             part.file.have.add(part.at, part.at + count)
             part.at += count
             self.fetched += count
-            if not part.file.hashing:
+            part.file.dirty += count
+            self._dirty += count
+            if not part.file.hashing and self._ready(part.file):
                 self._hashable.notify()
+
+    @property
+    def crowded(self) -> bool:
+        """Too much is written that is not on the disk yet."""
+        return self._dirty > MAX_DIRTY
+
+    def wait_for_room(self) -> None:
+        """Until the disk has caught up, or the run is over."""
+        with self._synced:
+            while self.crowded and not self._over:
+                self._synced.wait()
 
     def leave(self, part: Part) -> None:
         """The fetcher is done with the part, at its end or before it."""
@@ -104,7 +126,7 @@ class Board:
             if part.at < part.end:
                 part.file.free.appendleft((part.at, part.end))
                 self._unassigned += part.end - part.at
-                self._changed.notify()
+                self._changed.notify_all()
 
     # What a verifier does -----------------------------------------------------------------------
 
@@ -120,15 +142,15 @@ class Board:
                 self._hashable.wait()
             return None
 
-    def ahead(self, state: FileState) -> int:
-        """Bytes from the start of the file that are on the volume without a gap."""
-        with self._lock:
-            return state.have.prefix
-
-    def release(self, state: FileState, hashed: int) -> None:
-        """The verifier leaves the file, whose first `hashed` bytes went through the hash."""
+    def ahead(self, state: FileState, hashed: int) -> int:
+        """Bytes from the start of the file that are on the volume without a gap; `hashed` are done with."""
         with self._lock:
             state.hashed = hashed
+            return state.have.prefix
+
+    def release(self, state: FileState) -> None:
+        """The verifier leaves the file and will come back when there is more of it."""
+        with self._lock:
             state.hashing = False
             if self._ready(state):
                 self._hashable.notify()
@@ -149,6 +171,21 @@ class Board:
             state.hashing = False
             self._free_gaps(state)
             self._changed.notify_all()
+
+    # What the syncer does -----------------------------------------------------------------------
+
+    def unsynced(self) -> list[tuple[int, int]]:
+        """-> (bytes that are not on the disk yet, bytes from the start that are hashed), by index of the file."""
+        with self._lock:
+            return [(f.dirty, f.hashed) for f in self.files]
+
+    def synced(self, index: int, count: int) -> None:
+        """`count` of the file's unsynced bytes are on the disk now."""
+        with self._lock:
+            self.files[index].dirty -= count
+            self._dirty -= count
+            if not self.crowded:
+                self._synced.notify_all()
 
     # What the main thread does ------------------------------------------------------------------
 
@@ -197,6 +234,7 @@ class Board:
     def _wake(self) -> None:
         self._changed.notify_all()
         self._hashable.notify_all()
+        self._synced.notify_all()
 
     def _free_gaps(self, state: FileState) -> None:
         gaps = state.have.gaps(state.remote.size)
@@ -216,4 +254,5 @@ class Board:
 
     @staticmethod
     def _ready(state: FileState) -> bool:
-        return state.have.prefix > state.hashed or state.hashed == state.remote.size
+        ahead = state.have.prefix
+        return ahead - state.hashed >= HASH_BATCH or ahead == state.remote.size

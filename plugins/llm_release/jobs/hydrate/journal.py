@@ -74,12 +74,10 @@ def start(folder: Path, identity: Identity, have: Sequence[Spans]) -> Journal:
     body = b"".join(_RECORD.pack(_WROTE, i, a, b) for i, spans in enumerate(have) for a, b in spans)
     body += b"".join(_RECORD.pack(_SYNCED, i, len(text) + len(body), 0) for i in range(len(have)))
     path, fresh = folder / NAME, folder / f"{NAME}.new"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        os.write(fd, text + body)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    with fresh.open("wb") as file:
+        file.write(text + body)
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(path)
     return Journal(path)
 
@@ -102,15 +100,12 @@ def load(folder: Path, identity: Identity, files: Sequence[RemoteFile]) -> list[
             f"{folder} is being filled with {head.get('repo')} for release {head.get('release')}.",
             next_action="give every release a volume of its own.",
         )
-    return _replay(data, len(text) + 1, files, crashed=head.get("boot") != _boot())
+    return _replay(data, len(text) + 1, files, crashed=not _boot() or head.get("boot") != _boot())
 
 
 def _replay(data: bytes, begin: int, files: Sequence[RemoteFile], *, crashed: bool) -> list[Spans]:
     whole = begin + (len(data) - begin) // _RECORD.size * _RECORD.size
-    records = [
-        (offset, *_RECORD.unpack_from(data, offset))
-        for offset in range(begin, whole, _RECORD.size)
-    ]
+    records = [(offset, *_RECORD.unpack_from(data, offset)) for offset in range(begin, whole, _RECORD.size)]
     durable = [0 if crashed else len(data)] * len(files)
     for _, kind, file, position, _ in records:
         if kind == _SYNCED and file < len(files):

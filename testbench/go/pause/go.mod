@@ -1,0 +1,3 @@
+module llm-release/testbench/pause
+
+go 1.26.0
