@@ -9,7 +9,9 @@ from testbench import bench, config, doctor
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="testbench", description="A GKE-shaped cluster on one Linux machine.")
+    parser = argparse.ArgumentParser(
+        prog="testbench", description="A GKE-shaped cluster on one Linux machine."
+    )
     parser.add_argument("command", choices=("up", "down", "status", "doctor", "env"))
     parser.add_argument("--without-vllm", action="store_true", help="up: leave the 4.6 GB image out")
     args = parser.parse_args(argv)
@@ -39,7 +41,9 @@ def _run(command: str, *, vllm: bool) -> int:
 def _status() -> int:
     names = sorted(p.stem for p in config.PIDS.glob("*.json")) if config.PIDS.exists() else []
     for name in names:
-        print(f"{name:<28} {'runs' if bench.PROCESSES.running(name) else 'IS GONE'}  {config.LOGS / (name + '.log')}")
+        print(
+            f"{name:<28} {'runs' if bench.PROCESSES.running(name) else 'IS GONE'}  {config.LOGS / (name + '.log')}"
+        )
     up = bench.running() and all(bench.PROCESSES.running(name) for name in names)
     print("the bench is up" if up else "the bench is down")
     return 0 if up else 1

@@ -6,6 +6,7 @@ because its bridge and addresses are fixed: a lock names the checkout that has i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -17,7 +18,8 @@ from pathlib import Path
 from testbench import config, doctor, pki
 from testbench.build import debian, go
 from testbench.cluster import control, csi, google, host, kube
-from testbench.cluster.node import DRIVER, Node, loops_of, remove_files, until
+from testbench.cluster.node import DRIVER, MOUNT_POINTS, Node, remove_files, until
+from testbench.fakes.google.devices import release_all
 from testbench.process import Processes
 
 MACHINE_LOCK = Path("/run/llm-release-bench.lock")
@@ -110,9 +112,8 @@ def _down() -> None:
         _end_shims(index)
         Node(index).remove_cgroups()
         remove_files(Node(index))
-    for loop in loops_of(config.BENCH):
-        host.quiet("losetup", "-d", loop)
-    _remove_device_links()
+    release_all(config.BENCH / "disks")
+    _remove_device_names()
     host.restore()
     for name in ("etcd", "disks", "google", "storage", "node-roots", "pki", "pids"):
         shutil.rmtree(config.BENCH / name, ignore_errors=True)
@@ -128,7 +129,10 @@ def _empty_nodes() -> None:
             for item in (kube.call("GET", kind) or {}).get("items", []):
                 meta = item["metadata"]
                 path = kind.rsplit("/", 1)
-                kube.call("DELETE", f"{path[0]}/namespaces/{meta['namespace']}/{path[1]}/{meta['name']}?gracePeriodSeconds=1")
+                kube.call(
+                    "DELETE",
+                    f"{path[0]}/namespaces/{meta['namespace']}/{path[1]}/{meta['name']}?gracePeriodSeconds=1",
+                )
         until(lambda: not (kube.call("GET", "/api/v1/pods") or {}).get("items"), 25, "pods to end")
         attached = "/apis/storage.k8s.io/v1/volumeattachments"
         until(lambda: not (kube.call("GET", attached) or {}).get("items"), 15, "volumes to be detached")
@@ -176,10 +180,14 @@ def _kill_cgroup(node: Node) -> None:
     time.sleep(0.2)
 
 
-def _remove_device_links() -> None:
-    for file in Path("/run").glob("llmr-scsi-*"):
-        Path("/dev", file.name.removeprefix("llmr-scsi-")).unlink(missing_ok=True)
-        file.unlink(missing_ok=True)
+def _remove_device_names() -> None:
+    """What a fake that was killed could not take back: device names of detached disks."""
+    for file in Path("/run/llm-bench/scsi").glob("sd*"):
+        Path("/dev", file.name).unlink(missing_ok=True)
+    shutil.rmtree("/run/llm-bench", ignore_errors=True)
+    for folder in MOUNT_POINTS:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _registry() -> None:
@@ -198,7 +206,11 @@ def _registry() -> None:
 def _google() -> None:
     from testbench.fakes import keys
 
-    keys.write(config.SERVICE_ACCOUNT, f"{config.GOOGLE}/token")
+    if not config.SERVICE_ACCOUNT.exists():
+        email = f"llm-release@{config.PROJECT}.iam.gserviceaccount.com"
+        keys.write(
+            config.SERVICE_ACCOUNT, email=email, project=config.PROJECT, token_uri=f"{config.GOOGLE}/token"
+        )
     argv = [
         *_module("testbench.fakes.google"),
         *("--listen", f"{config.SERVICES}:{config.GOOGLE_PORT}"),
@@ -207,7 +219,8 @@ def _google() -> None:
         *("--node-roots", str(config.BENCH / "node-roots")),
         *("--ca", str(config.PKI / "ca.crt")),
         *("--bearer", str(config.BEARER)),
-        *("--api-server", f"{config.SERVICES}:{config.API_PORT}"),
+        *("--api-server", config.API),
+        *("--service-account", str(config.SERVICE_ACCOUNT)),
     ]
     _start("google", argv)
     _answers(f"{config.GOOGLE}/compute/v1/projects/{config.PROJECT}/zones/{config.ZONE}", "the fake Google")

@@ -25,9 +25,18 @@ def problems() -> list[str]:
 def _privileges() -> list[str]:
     if os.geteuid() != 0:
         return ["the bench needs root (nodes are namespaces, disks are loop devices). Next: run it as root."]
-    held = int(next(x.split()[1] for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("CapEff")), 16)
+    held = int(
+        next(
+            x.split()[1] for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("CapEff")
+        ),
+        16,
+    )
     names = {"SYS_ADMIN": CAP_SYS_ADMIN, "NET_ADMIN": CAP_NET_ADMIN, "MKNOD": CAP_MKNOD}
-    return [f"capability {n} is missing. Next: run on a machine, not in a container without it." for n, bit in names.items() if not held >> bit & 1]
+    return [
+        f"capability {n} is missing. Next: run on a machine, not in a container without it."
+        for n, bit in names.items()
+        if not held >> bit & 1
+    ]
 
 
 def _machine() -> list[str]:
@@ -36,12 +45,18 @@ def _machine() -> list[str]:
     free = shutil.disk_usage(config.CACHE).free >> 30
     fresh = not (config.CACHE / "registry").exists()
     if free < (FREE_GIB if fresh else 6):
-        found.append(f"{free} GiB are free for {config.CACHE}, {FREE_GIB if fresh else 6} are needed. Next: make room.")
+        found.append(
+            f"{free} GiB are free for {config.CACHE}, {FREE_GIB if fresh else 6} are needed. Next: make room."
+        )
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
     if total < MEMORY_GIB:
-        found.append(f"the machine has {total} GiB of memory, {MEMORY_GIB} are needed. Next: use a larger one.")
+        found.append(
+            f"the machine has {total} GiB of memory, {MEMORY_GIB} are needed. Next: use a larger one."
+        )
     if os.uname().machine != "x86_64":
-        found.append(f"this is {os.uname().machine}; the images are made for x86_64. Next: use such a machine.")
+        found.append(
+            f"this is {os.uname().machine}; the images are made for x86_64. Next: use such a machine."
+        )
     return found
 
 
@@ -62,5 +77,7 @@ def _ports() -> list[str]:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                found.append(f"port {port} on 127.0.0.1 is taken. Next: see by whom with ss -ltnp, and end it.")
+                found.append(
+                    f"port {port} on 127.0.0.1 is taken. Next: see by whom with ss -ltnp, and end it."
+                )
     return found

@@ -85,7 +85,10 @@ def kubeconfig(path: Path, user: str) -> None:
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [
-            {"name": "bench", "cluster": {"server": config.API, "certificate-authority": str(config.PKI / "ca.crt")}}
+            {
+                "name": "bench",
+                "cluster": {"server": config.API, "certificate-authority": str(config.PKI / "ca.crt")},
+            }
         ],
         "users": [
             {

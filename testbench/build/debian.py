@@ -33,7 +33,9 @@ def ensure() -> None:
     missing = [package for package, file in NEEDS.items() if not Path(file).exists()]
     if not missing:
         return
-    print(f"bench: installing Debian packages: {', '.join(missing)} (usually 30 s)", file=sys.stderr, flush=True)
+    print(
+        f"bench: installing Debian packages: {', '.join(missing)} (usually 30 s)", file=sys.stderr, flush=True
+    )
     # A policy that answers 101 keeps Debian from starting services (docker-registry, postgresql) of its own.
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     policy = Path("/usr/sbin/policy-rc.d")
@@ -54,4 +56,6 @@ def _apt(words: list[str], env: dict[str, str]) -> None:
         raise RuntimeError("this is no Debian (no apt-get). Next: run the bench on Debian 12.")
     done = subprocess.run(["apt-get", *words], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"apt-get {words[0]} failed: {done.stderr.strip()[-400:]}. Next: repair apt, then start again.")
+        raise RuntimeError(
+            f"apt-get {words[0]} failed: {done.stderr.strip()[-400:]}. Next: repair apt, then start again."
+        )

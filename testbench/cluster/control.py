@@ -37,7 +37,11 @@ def start(processes: Processes, programs: Path) -> None:
     _run(processes, "kube-apiserver", [str(programs / "kube-apiserver"), *_apiserver(policy)])
     _ready()
     _run(processes, "kube-controller-manager", [str(programs / "kube-controller-manager"), *_controllers()])
-    scheduler = ["--leader-elect=false", "--bind-address=127.0.0.1", f"--kubeconfig={config.PKI / 'scheduler.conf'}"]
+    scheduler = [
+        "--leader-elect=false",
+        "--bind-address=127.0.0.1",
+        f"--kubeconfig={config.PKI / 'scheduler.conf'}",
+    ]
     _run(processes, "kube-scheduler", [str(programs / "kube-scheduler"), *scheduler, "--v=1"])
     proxy = [
         "--proxy-mode=nftables",

@@ -21,7 +21,9 @@ def ensure_bucket() -> None:
 
 
 def _post(url: str, body: dict[str, Any], *, exists: int) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    bearer = config.BEARER.read_text().strip()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {bearer}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
         urllib.request.urlopen(request, timeout=10).close()
     except urllib.error.HTTPError as e:

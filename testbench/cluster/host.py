@@ -27,8 +27,10 @@ def prepare() -> None:
     bridge(config.SERVICES_BRIDGE, f"{config.SERVICES}/32")
     rules = f"""
 table ip {TABLE} {{
-  chain post {{ type nat hook postrouting priority srcnat;
-    ip saddr {config.POD_RANGE} ip daddr != {config.POD_RANGE} masquerade }}
+  chain post {{
+    type nat hook postrouting priority srcnat;
+    ip saddr {config.POD_RANGE} ip daddr != {config.POD_RANGE} masquerade
+  }}
 }}
 """
     run("nft", "-f", "-", text=f"add table ip {TABLE}\ndelete table ip {TABLE}\n{rules}")

@@ -11,7 +11,9 @@ from typing import Any
 from testbench import config
 
 
-def call(method: str, path: str, body: Any = None, *, kind: str = "application/json") -> dict[str, Any] | None:
+def call(
+    method: str, path: str, body: Any = None, *, kind: str = "application/json"
+) -> dict[str, Any] | None:
     """One request; None for 404.
 
     Raises:
@@ -70,7 +72,11 @@ def pipeline_identity() -> str:
     """A service account that may do everything: who Airflow is on the bench. -> its bearer, for 30 days."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bench-system"}}
     apply("/api/v1/namespaces/bench-system", namespace)
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "airflow", "namespace": "bench-system"}}
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "airflow", "namespace": "bench-system"},
+    }
     apply("/api/v1/namespaces/bench-system/serviceaccounts/airflow", account)
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -80,7 +86,11 @@ def pipeline_identity() -> str:
         "subjects": [{"kind": "ServiceAccount", "name": "airflow", "namespace": "bench-system"}],
     }
     apply("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/bench-airflow", binding)
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 2592000}}
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 2592000},
+    }
     done = call("POST", "/api/v1/namespaces/bench-system/serviceaccounts/airflow/token", request)
     assert done is not None
     return str(done["status"]["token"])

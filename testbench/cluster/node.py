@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -37,9 +36,22 @@ V1_HIERARCHIES = (
 )
 CGROUPS = Path("/sys/fs/cgroup")
 DRIVER = "pd.csi.storage.gke.io"
+SCSI_FOLDER = Path("/lib/udev_containerized")
+"""Where the CSI driver calls scsi_id; the node's stand-in lies there on a tmpfs that only the node sees."""
+SCSI_ID = """#!/bin/sh
+for word; do case $word in --device=*) device=${word#--device=};; esac; done
+echo "0Google  PersistentDisk  $(cat /run/llm-bench/scsi/${device##*/})"
+"""
+MOUNT_POINTS = (SCSI_FOLDER, Path("/dev/disk"))
+"""Folders of the host that the node hides; removed at the end where they are empty."""
 INNER = """
-mount -t tmpfs -o mode=755,size=1m llmr-by-id /dev/disk && mkdir -p /dev/disk/by-id
-mount --bind "$1/kubelet" "$1/kubelet" && mount --make-rshared "$1/kubelet"
+mount -t tmpfs -o mode=755,size=1m llmr-by-id /dev/disk
+mkdir -p /dev/disk/by-id
+mount -t tmpfs -o mode=755,size=1m llmr-scsi "$2"
+printf %s "$3" > "$2/scsi_id"
+chmod 755 "$2/scsi_id"
+mount --bind "$1/kubelet" "$1/kubelet"
+mount --make-rshared "$1/kubelet"
 exec sleep infinity
 """
 
@@ -105,18 +117,31 @@ class Node:
         self._registered(gpus)
 
     def _folders(self) -> None:
-        for part in ("kubelet/plugins/" + DRIVER, "kubelet/plugins_registry", "cni", "podlogs", "volumeplugins", "containerd", "state", "certs.d"):
+        for part in (
+            "kubelet/plugins/" + DRIVER,
+            "kubelet/plugins_registry",
+            "cni",
+            "podlogs",
+            "volumeplugins",
+            "containerd",
+            "state",
+            "certs.d",
+        ):
             (self.base / part).mkdir(parents=True, exist_ok=True)
         (self.base / "containerd.toml").write_text(self._containerd_toml())
         (self.base / "kubelet.yaml").write_text(json.dumps(self._kubelet_config(), indent=1))
         (self.base / "cni" / "10-bridge.conflist").write_text(json.dumps(self._cni(), indent=1))
         registry = self.base / "certs.d" / config.REGISTRY
         registry.mkdir(parents=True, exist_ok=True)
-        (registry / "hosts.toml").write_text(f'server = "http://{config.REGISTRY}"\n[host."http://{config.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
+        (registry / "hosts.toml").write_text(
+            f'server = "http://{config.REGISTRY}"\n[host."http://{config.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
+        )
         # Whatever an image's registry is, nothing but ours is asked: a missing image is told at once.
         default = self.base / "certs.d" / "_default"
         default.mkdir(parents=True, exist_ok=True)
-        (default / "hosts.toml").write_text(f'server = "http://{config.REGISTRY}"\n[host."http://{config.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
+        (default / "hosts.toml").write_text(
+            f'server = "http://{config.REGISTRY}"\n[host."http://{config.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
+        )
 
     def _cgroups(self) -> None:
         """cgroup v1: the root must exist in every hierarchy, with its cpuset filled, before the kubelet starts."""
@@ -133,7 +158,10 @@ class Node:
 
     def _namespace(self, processes: Processes) -> int:
         """A private mount namespace with its own /dev/disk, held by a sleeping process. -> its pid."""
-        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", INNER, "sh", str(self.base)]
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", INNER, "sh"]
+        argv += [str(self.base), str(SCSI_FOLDER), SCSI_ID]
+        for folder in MOUNT_POINTS:
+            folder.mkdir(exist_ok=True)
         record = processes.start(self.process("namespace"), argv, env=dict(os.environ), cwd=config.BENCH)
         until(lambda: _is_sleep(record.pid), 10, f"the mount namespace of {self.name}")
         return record.pid
@@ -145,7 +173,12 @@ class Node:
 
     def _containerd(self, processes: Processes, programs: Path) -> None:
         env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-        argv = [*self._inside(processes), str(programs / "containerd"), "-c", str(self.base / "containerd.toml")]
+        argv = [
+            *self._inside(processes),
+            str(programs / "containerd"),
+            "-c",
+            str(self.base / "containerd.toml"),
+        ]
         processes.start(self.process("containerd"), argv, env=env, cwd=config.BENCH)
         ctr = [str(programs / "ctr"), "-a", str(self.socket), "version"]
         until(lambda: host.quiet(*ctr), 30, f"containerd of {self.name}")
@@ -221,7 +254,11 @@ class Node:
 
         until(lambda: kube.node_ready(self.name), 60, f"{self.name} to be Ready")
         kube.set_capacity(self.name, {"nvidia.com/gpu": str(gpus)})
-        until(lambda: kube.csi_registered(self.name, DRIVER), 60, f"the CSI driver to be registered on {self.name}")
+        until(
+            lambda: kube.csi_registered(self.name, DRIVER),
+            60,
+            f"the CSI driver to be registered on {self.name}",
+        )
 
     # -------------------------------------------------------------------------------------------
 
@@ -346,10 +383,3 @@ def _rmdir(folder: Path) -> None:
 
 def remove_files(node: Node) -> None:
     shutil.rmtree(node.base, ignore_errors=True)
-
-
-def loops_of(folder: Path) -> list[str]:
-    """Loop devices whose file lies in `folder`."""
-    text = subprocess.run(["losetup", "--json", "-l"], capture_output=True, text=True, check=False).stdout
-    found = json.loads(text)["loopdevices"] if text.strip() else []
-    return [d["name"] for d in found if str(d["back-file"]).startswith(str(folder))]

@@ -19,7 +19,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 DRIVER = "pd.csi.storage.gke.io"
 _STRING, _BOOL = 9, 8
 _MESSAGES: dict[str, tuple[tuple[str, int, bool], ...]] = {
-    "PluginInfo": (("type", _STRING, False), ("name", _STRING, False), ("endpoint", _STRING, False), ("supported_versions", _STRING, True)),
+    "PluginInfo": (
+        ("type", _STRING, False),
+        ("name", _STRING, False),
+        ("endpoint", _STRING, False),
+        ("supported_versions", _STRING, True),
+    ),
     "RegistrationStatus": (("plugin_registered", _BOOL, False), ("error", _STRING, False)),
     "RegistrationStatusResponse": (),
     "InfoRequest": (),
@@ -31,7 +36,9 @@ def main(csi_socket: str, registration_socket: str) -> None:
     kinds = _kinds()
 
     def info(request: Any, context: Any) -> Any:
-        return kinds["PluginInfo"](type="CSIPlugin", name=DRIVER, endpoint=csi_socket, supported_versions=["1.0.0"])
+        return kinds["PluginInfo"](
+            type="CSIPlugin", name=DRIVER, endpoint=csi_socket, supported_versions=["1.0.0"]
+        )
 
     def notify(request: Any, context: Any) -> Any:
         print(f"registered={request.plugin_registered} error={request.error!r}", flush=True)
@@ -39,11 +46,15 @@ def main(csi_socket: str, registration_socket: str) -> None:
 
     handlers = {
         "GetInfo": _unary(info, kinds["InfoRequest"], kinds["PluginInfo"]),
-        "NotifyRegistrationStatus": _unary(notify, kinds["RegistrationStatus"], kinds["RegistrationStatusResponse"]),
+        "NotifyRegistrationStatus": _unary(
+            notify, kinds["RegistrationStatus"], kinds["RegistrationStatusResponse"]
+        ),
     }
     Path(registration_socket).unlink(missing_ok=True)
     server = grpc.server(ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("pluginregistration.Registration", handlers),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("pluginregistration.Registration", handlers),)
+    )
     server.add_insecure_port(f"unix:{registration_socket}")
     server.start()
     server.wait_for_termination()
@@ -56,14 +67,19 @@ def _unary(call: Any, request: Any, answer: Any) -> Any:
 
 
 def _kinds() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="registration.proto", package="pluginregistration", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="registration.proto", package="pluginregistration", syntax="proto3"
+    )
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for number, (field, kind, repeated) in enumerate(fields, 1):
             message.field.add(name=field, number=number, type=kind, label=3 if repeated else 1)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {n: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"pluginregistration.{n}")) for n in _MESSAGES}
+    return {
+        n: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"pluginregistration.{n}"))
+        for n in _MESSAGES
+    }
 
 
 if __name__ == "__main__":

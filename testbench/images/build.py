@@ -82,8 +82,8 @@ def _base(registry: Registry) -> Layer:
                     "--dpkgopt=path-exclude=/usr/share/locale/*",
                     # mmdebstrap knows the format by the name's ending
                     "--format=tar",
-                    "--customize-hook=chroot \"$1\" useradd -m -u 1000 llm",
-                    "--customize-hook=ln -sf python3 \"$1/usr/bin/python\"",
+                    '--customize-hook=chroot "$1" useradd -m -u 1000 llm',
+                    '--customize-hook=ln -sf python3 "$1/usr/bin/python"',
                     "bookworm",
                     str(draft),
                 ],
@@ -129,7 +129,9 @@ def _sim(registry: Registry, base: Layer) -> None:
         if push:
             site = python.site_packages("toolbox", requirements)
             with tempfile.TemporaryDirectory() as folder:
-                shutil.copytree(ENGINE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(
+                    ENGINE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+                )
                 (Path(folder) / "vllm").chmod(0o755)
                 engine = _layer(registry, "llm/llm-sim", Path(folder), "/usr/local/bin")
             layers = [base, _site_layer(registry, "llm/llm-sim", site, exclude=()), engine]
@@ -193,14 +195,18 @@ def _mounted(registry: Registry, repository: str, layer: Layer) -> None:
             "POST", f"/v2/{repository}/blobs/uploads/?mount={layer.digest}&from=llm/base", b"", {}
         )
         if status != 201:
-            raise RuntimeError(f"the registry did not link the base into {repository}: {status} {text[:200]!r}")
+            raise RuntimeError(
+                f"the registry did not link the base into {repository}: {status} {text[:200]!r}"
+            )
 
 
 def _site_layer(registry: Registry, repository: str, site: Path, *, exclude: Sequence[str]) -> Layer:
     return _layer(registry, repository, site, "/opt/site", exclude=exclude)
 
 
-def _layer(registry: Registry, repository: str, folder: Path, prefix: str, *, exclude: Sequence[str] = ()) -> Layer:
+def _layer(
+    registry: Registry, repository: str, folder: Path, prefix: str, *, exclude: Sequence[str] = ()
+) -> Layer:
     with tempfile.TemporaryDirectory(dir=config.CACHE / "images") as drafts:
         tar = Path(drafts) / "layer.tar"
         tar_folder(folder, prefix, tar, exclude=exclude)
@@ -210,7 +216,20 @@ def _layer(registry: Registry, repository: str, folder: Path, prefix: str, *, ex
 def _compile(folder: Path, shown: str) -> None:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     # unchecked-hash: the tar's times are all zero, so a time stamp could not tell a stale file
-    argv = [sys.executable, "-m", "compileall", "-q", "-j2", "--invalidation-mode", "unchecked-hash", "-s", str(folder), "-p", shown, str(folder)]
+    argv = [
+        sys.executable,
+        "-m",
+        "compileall",
+        "-q",
+        "-j2",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        str(folder),
+        "-p",
+        shown,
+        str(folder),
+    ]
     subprocess.run(argv, env=env, check=False, stdout=subprocess.DEVNULL)
 
 

@@ -52,7 +52,9 @@ class Registry:
                 self._upload(repository, layer, body)
         return layer
 
-    def push_image(self, repository: str, tag: str, *, layers: Sequence[Layer], config: Mapping[str, Any]) -> str:
+    def push_image(
+        self, repository: str, tag: str, *, layers: Sequence[Layer], config: Mapping[str, Any]
+    ) -> str:
         """-> digest of the manifest."""
         document = {
             "architecture": "amd64",
@@ -62,7 +64,7 @@ class Registry:
             "history": [{} for _ in layers],
         }
         described = self.push_bytes(repository, json.dumps(document, sort_keys=True).encode())
-        manifest = {
+        manifest: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": _described("application/vnd.oci.image.config.v1+json", described),
@@ -122,7 +124,7 @@ def tar_folder(folder: Path, prefix: str, out: Path, *, exclude: Sequence[str] =
             "--mtime=@0",
             *skip,
             "--transform",
-            rf"s,^\./,{prefix.strip('/')}/,;s,^\.$,{prefix.strip('/')},",
+            rf"s,^\.,{'/'.join(['.', *prefix.strip('/').split('/')]).rstrip('/')},",
             "-cf",
             str(out),
             ".",
