@@ -34,7 +34,7 @@ bench: venv ## Start the bench (also: make up): cluster, fakes and Airflow
 	@$(PYTHON_ENV) -m testbench.airflow up
 
 down: venv ## Stop Airflow and the bench, and leave the host as it was
-	@$(PYTHON_ENV) -m testbench.airflow down
+	@$(PYTHON_ENV) -m testbench.airflow down --purge
 	@$(PYTHON_ENV) -m testbench down
 
 status: venv ## What runs, and how to log in

@@ -78,7 +78,7 @@ def _up(*, vllm: bool) -> None:
     host.prepare()
     _step("registry", _registry)
     from testbench.images import build
-    from testbench.models import publish
+    from testbench.versions import publish
 
     pki.ensure()
     _step("fake Google", _google)
@@ -92,7 +92,7 @@ def _up(*, vllm: bool) -> None:
     _step("CSI controller", lambda: csi.start(PROCESSES, programs))
     if vllm:
         build.ensure(programs)
-    _step("models", lambda: publish.ensure(config.CACHE / "hub", build.vllm_site()))
+    _step("models", lambda: publish.ensure(config.CACHE / "hub", build.vllm_site(), config.CACHE / "models"))
     _step("hub", _hub)
 
 
@@ -246,7 +246,7 @@ def _storage() -> None:
 
 def _hub() -> None:
     argv = [
-        *_module("testbench.fakes.hub"),
+        *_module("testbench.fakes.hf_hub"),
         *("--listen", f"{config.SERVICES}:{config.HUB_PORT}"),
         *("--cdn", f"{config.SERVICES}:{config.CDN_PORT}"),
         *("--root", str(config.CACHE / "hub")),

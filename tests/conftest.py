@@ -6,19 +6,18 @@ skips them, and under --require-bench a skip of one is a failure too.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from testbench import bench as cluster
+from testbench import config
 from testbench.airflow import credentials, stack
 from testbench.airflow.client import Airflow
 from testbench.airflow.settings import PATHS, URL
 
-ROOT = Path(__file__).resolve().parents[1]
 TICK_S = 0.1
 
 
@@ -35,10 +34,9 @@ class Lifecycle:
             return
         self.tried = True
         try:
-            if _bench("status", quiet=True) != 0:
+            if not cluster.running():
                 self.started.append("bench")
-                if _bench("up") != 0:
-                    raise RuntimeError("python -m testbench up failed, see its output above")
+            cluster.up()
             if not stack.status().up:
                 self.started.append("airflow")
                 stack.up(tick_s=TICK_S)
@@ -47,9 +45,9 @@ class Lifecycle:
 
     def end(self) -> None:
         if "airflow" in self.started:
-            stack.down()
+            stack.down(purge="bench" in self.started)
         if "bench" in self.started:
-            _bench("down")
+            cluster.down()
 
 
 LIFECYCLE = Lifecycle()
@@ -71,9 +69,7 @@ def bench() -> Bench:
     if LIFECYCLE.problem:
         pytest.fail(f"the bench did not start: {LIFECYCLE.problem}")
     users = {u: Airflow(url=URL, user=u, password=credentials.password(PATHS, u)) for u in ("alice", "bob")}
-    return Bench(
-        root=ROOT, kubeconfig=ROOT / ".bench" / "kubeconfig", admin=users["alice"], viewer=users["bob"]
-    )
+    return Bench(root=config.ROOT, kubeconfig=config.KUBECONFIG, admin=users["alice"], viewer=users["bob"])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,11 +108,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything below tests/bench needs the bench, said or not."""
     for item in items:
-        if (ROOT / "tests" / "bench") in item.path.parents:
+        if (config.ROOT / "tests" / "bench") in item.path.parents:
             item.add_marker(pytest.mark.bench)
-
-
-def _bench(command: str, *, quiet: bool = False) -> int:
-    output = subprocess.DEVNULL if quiet else None
-    argv = [sys.executable, "-m", "testbench", command]
-    return subprocess.run(argv, cwd=ROOT, stdout=output, stderr=output, check=False).returncode

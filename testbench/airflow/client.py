@@ -12,10 +12,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-_ENDED = ("success", "failed")
+from testbench.airflow.facts import Run, Task, line_of, run_of, task_of
+
 _CALL_TIMEOUT_S = 30.0
 _PAGE = 100
 
@@ -26,49 +26,6 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
         self.status = status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A DAG run; times are the API's own clock."""
-
-    dag_id: str
-    run_id: str
-    state: str
-    conf: Mapping[str, Any]
-    queued_at: datetime | None
-    started: datetime | None
-    ended: datetime | None
-
-    @property
-    def finished(self) -> bool:
-        return self.state in _ENDED
-
-    @property
-    def seconds(self) -> float:
-        """From the trigger to the end, as the person at the terminal waited; 0 while it runs."""
-        since = self.queued_at or self.started
-        return (self.ended - since).total_seconds() if self.ended and since else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """One task instance at its latest try."""
-
-    task_id: str
-    map_index: int
-    state: str
-    tries: int
-    started: datetime | None
-    ended: datetime | None
-
-    @property
-    def group(self) -> str:
-        return self.task_id.rpartition(".")[0]
-
-    @property
-    def seconds(self) -> float:
-        return (self.ended - self.started).total_seconds() if self.started and self.ended else 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,15 +48,15 @@ class Airflow:
         body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
         if run_id is not None:
             body["dag_run_id"] = run_id
-        return _run(self._call("POST", f"/api/v2/dags/{_quote(dag_id)}/dagRuns", body))
+        return run_of(self._call("POST", f"/api/v2/dags/{_quote(dag_id)}/dagRuns", body))
 
     def run(self, dag_id: str, run_id: str) -> Run:
-        return _run(self._call("GET", _run_path(dag_id, run_id)))
+        return run_of(self._call("GET", _run_path(dag_id, run_id)))
 
     def runs(self, dag_id: str) -> tuple[Run, ...]:
         """Every run of a DAG, oldest first."""
         pages = self._pages(f"/api/v2/dags/{_quote(dag_id)}/dagRuns?order_by=run_after", "dag_runs")
-        return tuple(_run(r) for r in pages)
+        return tuple(run_of(r) for r in pages)
 
     def wait(
         self,
@@ -136,7 +93,7 @@ class Airflow:
     def tasks(self, run: Run) -> tuple[Task, ...]:
         """Task instances of a run in the order of their start; those that have not started come last."""
         path = f"{_run_path(run.dag_id, run.run_id)}/taskInstances?order_by=start_date"
-        found = [_task(t) for t in self._pages(path, "task_instances")]
+        found = [task_of(t) for t in self._pages(path, "task_instances")]
         return tuple(sorted(found, key=lambda t: (t.started is None, t.started)))
 
     def xcom(self, run: Run, task_id: str, *, key: str = "return_value", map_index: int = -1) -> Any:
@@ -156,7 +113,7 @@ class Airflow:
         options = {"map_index": str(task.map_index), "full_content": "true"}
         while True:
             page = self._call("GET", f"{path}?{urllib.parse.urlencode(options)}")
-            lines += [_line(message) for message in page["content"]]
+            lines += [line_of(message) for message in page["content"]]
             token = page.get("continuation_token") or ""
             if not token or not page["content"]:
                 return "\n".join(lines)
@@ -176,7 +133,7 @@ class Airflow:
 
     def mark(self, run: Run, state: str) -> Run:
         """Ends a run by hand as `success` or `failed`."""
-        return _run(self._call("PATCH", _run_path(run.dag_id, run.run_id), {"state": state}))
+        return run_of(self._call("PATCH", _run_path(run.dag_id, run.run_id), {"state": state}))
 
     def import_errors(self) -> dict[str, str]:
         """DAG files that could not be loaded, with the reason."""
@@ -262,41 +219,3 @@ def _run_path(dag_id: str, run_id: str) -> str:
 
 def _task_path(run: Run, task_id: str) -> str:
     return f"{_run_path(run.dag_id, run.run_id)}/taskInstances/{_quote(task_id)}"
-
-
-def _run(document: Mapping[str, Any]) -> Run:
-    return Run(
-        dag_id=document["dag_id"],
-        run_id=document["dag_run_id"],
-        state=document["state"],
-        conf=document.get("conf") or {},
-        queued_at=_time(document.get("queued_at")),
-        started=_time(document.get("start_date")),
-        ended=_time(document.get("end_date")),
-    )
-
-
-def _task(document: Mapping[str, Any]) -> Task:
-    return Task(
-        task_id=document["task_id"],
-        map_index=document["map_index"],
-        state=document["state"] or "none",
-        tries=document["try_number"],
-        started=_time(document.get("start_date")),
-        ended=_time(document.get("end_date")),
-    )
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _line(message: Any) -> str:
-    if not isinstance(message, dict):
-        return str(message)
-    fields = " ".join(
-        f"{k}={v if isinstance(v, str) else json.dumps(v)}"
-        for k, v in message.items()
-        if k not in ("event", "timestamp")
-    )
-    return f"{message.get('timestamp') or ''} {message.get('event')} {fields}".strip()

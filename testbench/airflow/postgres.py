@@ -12,8 +12,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from testbench.airflow.processes import Processes
+from testbench import config
 from testbench.airflow.settings import HOST, POSTGRES_PORT, Paths, Secrets
+from testbench.process import Processes
 
 NAME = "postgres"
 _BINARIES = Path("/usr/lib/postgresql/15/bin")
@@ -41,22 +42,6 @@ _DEMOTE = (
 )
 
 
-def install() -> None:
-    """Installs Debian's PostgreSQL 15 where it is missing, without the cluster and service it would start."""
-    if (_BINARIES / "postgres").exists():
-        return
-    settings = Path("/etc/postgresql-common/createcluster.conf")
-    if not settings.exists():
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text("create_main_cluster = false\n")
-    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    keep = ("-o", "Dpkg::Options::=--force-confold")
-    subprocess.run(["apt-get", "update", "-q"], check=True, env=env)
-    subprocess.run(
-        ["apt-get", "install", "-qy", "--no-install-recommends", *keep, "postgresql-15"], check=True, env=env
-    )
-
-
 def start(processes: Processes, paths: Paths, secrets: Secrets) -> None:
     """Starts the server, making its data folder first where there is none.
 
@@ -68,7 +53,7 @@ def start(processes: Processes, paths: Paths, secrets: Secrets) -> None:
     settings = [part for key, value in _SETTINGS.items() for part in ("-c", f"{key}={value}")]
     argv = [str(_BINARIES / "postgres"), "-D", str(paths.postgres), *settings]
     processes.start(NAME, argv, env={"LC_ALL": "C.UTF-8"}, cwd=Path("/"), prefix=_DEMOTE)
-    _wait(processes, paths, secrets)
+    _wait(processes, secrets)
     if _psql(secrets, "select 1 from pg_database where datname = 'airflow'", database="postgres") != "1":
         _psql(secrets, "create database airflow", database="postgres")
 
@@ -77,10 +62,6 @@ def stop(processes: Processes) -> None:
     """Fast shutdown: open connections are cut, nothing is lost."""
     processes.signal(NAME, signal.SIGINT)
     processes.end(NAME, grace_s=15)
-
-
-def remove(paths: Paths) -> None:
-    shutil.rmtree(paths.postgres, ignore_errors=True)
 
 
 def _create(paths: Paths, secrets: Secrets) -> None:
@@ -104,7 +85,7 @@ def _create(paths: Paths, secrets: Secrets) -> None:
     draft.replace(paths.postgres)
 
 
-def _wait(processes: Processes, paths: Paths, secrets: Secrets) -> None:
+def _wait(processes: Processes, secrets: Secrets) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if not processes.running(NAME):
@@ -112,7 +93,7 @@ def _wait(processes: Processes, paths: Paths, secrets: Secrets) -> None:
         if _psql(secrets, "select 1", database="postgres") == "1":
             return
         time.sleep(0.1)
-    log = (paths.logs / f"{NAME}.log").read_text(errors="replace").splitlines()[-5:]
+    log = (config.LOGS / f"{NAME}.log").read_text(errors="replace").splitlines()[-5:]
     raise RuntimeError(
         f"PostgreSQL does not answer on {HOST}:{POSTGRES_PORT}. Its log ends: " + " | ".join(log)
     )

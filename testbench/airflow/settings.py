@@ -11,15 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout."""
-BENCH = ROOT / ".bench"
+from testbench import config
+
 HOST = "127.0.0.1"
 PORT = 8480
 POSTGRES_PORT = 55433
-CLOUD = "http://10.88.255.1:8421"
-STORAGE = "http://10.88.255.1:4443"
-PROJECT = "demo"
 CONNECTION = "llm_release_demo"
 USERS = {"alice": "admin", "bob": "viewer"}
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -49,8 +45,9 @@ class Paths:
         return self.base / "passwords.json"
 
     @property
-    def logs(self) -> Path:
-        return self.base.parent / "log"
+    def records(self) -> Path:
+        """Apart from the bench's own, so that `python -m testbench down` leaves Airflow to us."""
+        return self.base / "run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +60,7 @@ class Secrets:
     database: str
 
 
-PATHS = Paths(base=BENCH / "airflow")
+PATHS = Paths(base=config.BENCH / "airflow")
 URL = f"http://{HOST}:{PORT}"
 
 
@@ -81,8 +78,8 @@ def environment(secrets: Secrets, *, base: Mapping[str, str] | None = None) -> d
 def _core(secrets: Secrets) -> dict[str, str]:
     return {
         "AIRFLOW_HOME": str(PATHS.home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(config.ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(config.ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
@@ -119,19 +116,19 @@ def _services(secrets: Secrets) -> dict[str, str]:
 def _project() -> dict[str, str]:
     """What a person sets on their own Airflow too: the project's folder and the connection."""
     return {
-        "LLM_RELEASE_HOME": str(ROOT),
+        "LLM_RELEASE_HOME": str(config.ROOT),
         f"AIRFLOW_CONN_{CONNECTION.upper()}": json.dumps(
             {
                 "conn_type": "google_cloud_platform",
                 "extra": {
-                    "key_path": str(BENCH / "sa.json"),
-                    "project": PROJECT,
+                    "key_path": str(config.SERVICE_ACCOUNT),
+                    "project": config.PROJECT,
                     "scope": "https://www.googleapis.com/auth/cloud-platform",
-                    "container_api_endpoint": CLOUD,
-                    "compute_api_endpoint": CLOUD,
-                    "storage_api_endpoint": STORAGE,
+                    "container_api_endpoint": config.GOOGLE,
+                    "compute_api_endpoint": config.GOOGLE,
+                    "storage_api_endpoint": config.STORAGE,
                 },
             }
         ),
-        "PYTHONPATH": str(ROOT / "config"),
+        "PYTHONPATH": str(config.ROOT / "config"),
     }

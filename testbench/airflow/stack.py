@@ -18,9 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbench import config
 from testbench.airflow import credentials, postgres
-from testbench.airflow.processes import Processes
-from testbench.airflow.settings import COMPONENTS, PATHS, ROOT, URL, Paths, environment
+from testbench.airflow.settings import COMPONENTS, PATHS, URL, Paths, environment
+from testbench.build import debian
+from testbench.process import Processes
 
 _HEALTHY_WITHIN_S = 120
 _MIGRATE_WITHIN_S = 180
@@ -55,12 +57,12 @@ def up(*, tick_s: float | None = None, say: Say = print) -> None:
     if status().up:
         say(f"airflow runs: {URL}")
         return
-    processes = _processes(PATHS)
+    processes = _processes()
     down(say=lambda _line: None)
     secrets = credentials.ensure(PATHS)
     env = environment(secrets)
     started = time.monotonic()
-    postgres.install()
+    debian.ensure()
     postgres.start(processes, PATHS, secrets)
     _migrate(PATHS, env, say)
     for name in COMPONENTS:
@@ -75,7 +77,7 @@ def down(*, say: Say = print, purge: bool = False) -> None:
     Args:
         purge: also forget every run, by removing the database, Airflow's home and the secrets.
     """
-    processes = _processes(PATHS)
+    processes = _processes()
     names = [f"airflow-{name}" for name in COMPONENTS]
     for name in names:
         processes.signal(name, signal.SIGTERM)
@@ -90,7 +92,7 @@ def down(*, say: Say = print, purge: bool = False) -> None:
 
 def restart(name: str, *, kill: bool = False, tick_s: float | None = None) -> None:
     """Ends one component (by SIGKILL of all its processes where asked for) and starts it again."""
-    processes = _processes(PATHS)
+    processes = _processes()
     label = f"airflow-{name}"
     if not kill:
         processes.signal(label, signal.SIGTERM)
@@ -101,20 +103,20 @@ def restart(name: str, *, kill: bool = False, tick_s: float | None = None) -> No
 
 
 def status() -> Status:
-    processes = _processes(PATHS)
+    processes = _processes()
     names = (postgres.NAME, *(f"airflow-{name}" for name in COMPONENTS))
     return Status({name: processes.running(name) for name in names}, _health())
 
 
 def pids() -> dict[str, tuple[int, ...]]:
     """Every process of every component, by component."""
-    processes = _processes(PATHS)
+    processes = _processes()
     names = (postgres.NAME, *(f"airflow-{name}" for name in COMPONENTS))
     return {name: processes.pids(name) for name in names}
 
 
-def _processes(paths: Paths) -> Processes:
-    return Processes(records=paths.base / "run", logs=paths.logs)
+def _processes() -> Processes:
+    return Processes(records=PATHS.records, logs=config.LOGS)
 
 
 def _airflow() -> list[str]:
@@ -131,11 +133,11 @@ def _migrate(paths: Paths, env: Mapping[str, str], say: Say) -> None:
     """Skipped (3 s) when this database was already migrated by these very requirements."""
     paths.home.mkdir(parents=True, exist_ok=True)
     mark = paths.postgres / "migrated-by"
-    wanted = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
+    wanted = hashlib.sha256((config.ROOT / "requirements.lock").read_bytes()).hexdigest()
     if mark.exists() and mark.read_text() == wanted:
         return
-    log = paths.logs / "airflow-migrate.log"
-    say(f"airflow db migrate (about 5 s, log {log.relative_to(ROOT)})")
+    log = config.LOGS / "airflow-migrate.log"
+    say(f"airflow db migrate (about 5 s, log {log.relative_to(config.ROOT)})")
     with log.open("wb") as file:
         done = subprocess.run(
             [*_airflow(), "db", "migrate"],

@@ -44,7 +44,13 @@ class Program:
 
 
 PROGRAMS = (
-    Program(name="kubernetes", module="kubernetes", links=KUBERNETES_NAMES, usual="6 min"),
+    Program(
+        name="kubernetes",
+        module="kubernetes",
+        flags=f"-s -w -X k8s.io/component-base/version.gitVersion={config.KUBERNETES}",
+        links=KUBERNETES_NAMES,
+        usual="6 min",
+    ),
     Program(name="etcd", module="etcd", usual="40 s"),
     Program(
         name="containerd", module="containerd", package="github.com/containerd/containerd/v2/cmd/containerd"

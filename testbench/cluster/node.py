@@ -37,19 +37,20 @@ V1_HIERARCHIES = (
 CGROUPS = Path("/sys/fs/cgroup")
 DRIVER = "pd.csi.storage.gke.io"
 SCSI_FOLDER = Path("/lib/udev_containerized")
-"""Where the CSI driver calls scsi_id; the node's stand-in lies there on a tmpfs that only the node sees."""
+"""Where the CSI driver looks for its two device tools; the node's stand-ins lie there on a tmpfs of its own."""
 SCSI_ID = """#!/bin/sh
 for word; do case $word in --device=*) device=${word#--device=};; esac; done
 echo "0Google  PersistentDisk  $(cat /run/llm-bench/scsi/${device##*/})"
 """
 MOUNT_POINTS = (SCSI_FOLDER, Path("/dev/disk"))
 """Folders of the host that the node hides; removed at the end where they are empty."""
-INNER = """
+INNER = r"""
 mount -t tmpfs -o mode=755,size=1m llmr-by-id /dev/disk
 mkdir -p /dev/disk/by-id
 mount -t tmpfs -o mode=755,size=1m llmr-scsi "$2"
 printf %s "$3" > "$2/scsi_id"
-chmod 755 "$2/scsi_id"
+printf '#!/bin/sh\nexit 1\n' > "$2/google_nvme_id"
+chmod 755 "$2/scsi_id" "$2/google_nvme_id"
 mount --bind "$1/kubelet" "$1/kubelet"
 mount --make-rshared "$1/kubelet"
 exec sleep infinity

@@ -14,9 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from testbench import config
 from testbench.demo.exchange import Connection, Cut, Gone, Question, Refused
 
-BENCH_NETWORKS = tuple(ipaddress.ip_network(n) for n in ("127.0.0.0/8", "10.88.0.0/16", "10.96.0.0/16"))
+BENCH_NETWORKS = tuple(
+    ipaddress.ip_network(n) for n in ("127.0.0.0/8", config.POD_RANGE, config.SERVICE_RANGE)
+)
 _FAILED = (OSError, http.client.HTTPException, Refused, ValueError, KeyError, IndexError)
 _WORKERS = 32
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from testbench.demo.look import Store
 _TIMEOUT_S = 15
 _MUTATING = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 # Questions in the form of a create: the API server answers them and keeps nothing.
-_QUESTIONS = frozenset({"selfsubjectaccessreviews", "selfsubjectreviews", "subjectaccessreviews", "tokenreviews"})
+_QUESTIONS = frozenset(
+    {"selfsubjectaccessreviews", "selfsubjectreviews", "subjectaccessreviews", "tokenreviews"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Mark:
     audit: int
     cloud: int
     store: Mapping[str, str]
+
+
+START = Mark(0, 0, {})
+"""Before anything was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +91,6 @@ class Ledger:
         with urllib.request.urlopen(f"{self.cloud}/_bench/writes", timeout=_TIMEOUT_S) as answer:
             found: list[Mapping[str, Any]] = json.load(answer)["writes"]
         return found
-
-    def verbs(self, mark: Mark) -> Counter[str]:
-        """Every verb that the identity used since, reads too: proof that the log sees it at all."""
-        return Counter(
-            str(e["verb"])
-            for e in _lines(self.audit, mark.audit)
-            if e.get("stage") == "ResponseComplete" and e["user"]["username"] == self.identity
-        )
 
 
 def _audited(event: Mapping[str, Any], identity: str) -> str:

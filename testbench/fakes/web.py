@@ -1,7 +1,7 @@
-"""A small threaded HTTP/1.1 server: requests as values, answers as values, files sent by the kernel.
+"""A small threaded HTTP/1.1 server: requests as values, answers as values.
 
-Every fake stands on it. It does no routing by itself, knows no protocol above HTTP, and has no TLS: it listens
-on loopback and on the bench's bridge only.
+The fake of Google's APIs stands on it. It knows no protocol above HTTP and has no TLS: it listens on loopback
+and on the bench's bridge only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 Json = Any
@@ -24,8 +23,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. `path` is decoded; `headers` has lower-case names; `connection` is the same for all
-    requests of one connection."""
+    """One request. `path` is decoded, `target` is as it was sent; `headers` has lower-case names."""
 
     method: str
     path: str
@@ -33,7 +31,6 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     target: str
-    connection: int
 
     def json(self) -> Json:
         """
@@ -51,20 +48,13 @@ class Request:
         return dict(parse_qsl(self.body.decode()))
 
 
-class Sender(Protocol):
-    """Writes a body to the connection after the head was sent; False ends the connection."""
-
-    def __call__(self, connection: socket.socket) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """An answer: `body`, or `sender` with a Content-Length among the headers."""
+    """An answer."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    sender: Sender | None = None
 
 
 def as_json(document: Json, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -150,26 +140,23 @@ class _Connection(BaseHTTPRequestHandler):
             headers={k.lower(): v for k, v in self.headers.items()},
             body=self.rfile.read(length) if length else b"",
             target=self.path,
-            connection=id(self.connection),
         )
         assert isinstance(self.server, Server)
-        self._answer(self.server.handler(request))
+        try:
+            response = self.server.handler(request)
+        except Exception as e:  # the peer is told; a thread that dies in silence helps nobody
+            traceback.print_exc()
+            response = as_json({"error": {"code": 500, "message": f"{type(e).__name__}: {e}"}}, 500)
+        self._answer(response)
 
     def _answer(self, response: Response) -> None:
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
-        if "Content-Length" not in response.headers:
-            self.send_header("Content-Length", str(len(response.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if response.body:
+        if self.command != "HEAD":
             self.wfile.write(response.body)
-        if response.sender is not None:
-            self.wfile.flush()
-            if not response.sender(self.connection):
-                self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
@@ -194,8 +181,3 @@ def serve_until_signalled(servers: Sequence[Server]) -> None:
     stopping.wait()
     for server in servers:
         server.stop()
-
-
-def headers_of(pairs: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
-    """Drops the headers that have no value."""
-    return ((k, v) for k, v in pairs.items() if v is not None)

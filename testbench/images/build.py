@@ -28,7 +28,7 @@ LISTED = Path(__file__).parent
 TOOLBOX = config.ROOT / "include" / "images" / "toolbox"
 PACKAGE = config.ROOT / "plugins" / "llm_release"
 JOB_PARTS = ("__init__.py", "core", "clients", "jobs")
-ENGINE = config.ROOT / "testbench" / "engine"
+ENGINE = config.ROOT / "testbench" / "sim"
 VLLM_DROPPED = (
     # Only for GPUs: triton's compiler, cuDNN's engines and what else is opened when a kernel is chosen.
     "./triton",

@@ -24,7 +24,6 @@ TIMEOUT_S = 20.0
 """Of one request."""
 DEADLINE_S = 60.0
 """Of one call with its retries."""
-_RETRY = DEFAULT_RETRY.with_timeout(DEADLINE_S)
 _URI = re.compile(r"gs://([a-z0-9][\w.-]{1,220}[a-z0-9])(?:/(.*))?")
 
 
@@ -43,12 +42,16 @@ class Store:
         bucket: its name; it exists.
         prefix: folder in it, without slashes at the ends; may be empty.
         client: see `connect`.
+        deadline_s: longest time for one call with its retries.
     """
 
-    def __init__(self, bucket: str, prefix: str, client: storage.Client) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, client: storage.Client, *, deadline_s: float = DEADLINE_S
+    ) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._client = client
+        self._retry = DEFAULT_RETRY.with_timeout(deadline_s)
 
     def uri(self, path: str) -> str:
         """`gs://...` of the document at `path`, which need not exist."""
@@ -77,7 +80,7 @@ class Store:
                 # A retry inside the client finds its own first write, whose answer was lost.
                 if expected is None or not self._is(path, text):
                     raise
-                blob.reload(timeout=TIMEOUT_S, retry=_RETRY)
+                blob.reload(timeout=TIMEOUT_S, retry=self._retry)
             return Written(self.uri(path), int(blob.generation))
 
     def read_text(self, path: str) -> tuple[str, int] | None:
@@ -85,7 +88,7 @@ class Store:
         with _told(f"read {self.uri(path)}"):
             blob = self._blob(path)
             try:
-                data = blob.download_as_bytes(timeout=TIMEOUT_S, retry=_RETRY)
+                data = blob.download_as_bytes(timeout=TIMEOUT_S, retry=self._retry)
             except google.NotFound as e:
                 if "bucket does not exist" in str(e):
                     raise
@@ -102,7 +105,11 @@ class Store:
     def _upload(self, blob: Any, path: str, text: str, expected: int | None) -> None:
         kind = "application/json" if path.endswith(".json") else "text/plain; charset=utf-8"
         blob.upload_from_string(
-            text.encode(), content_type=kind, timeout=TIMEOUT_S, retry=_RETRY, if_generation_match=expected
+            text.encode(),
+            content_type=kind,
+            timeout=TIMEOUT_S,
+            retry=self._retry,
+            if_generation_match=expected,
         )
 
     def _name(self, path: str) -> str:

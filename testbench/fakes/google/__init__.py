@@ -20,7 +20,7 @@ Control (JSON; no authentication):
     {"kind": "api-slow", "seconds": 2, "match": "clusters"}
   `match` is a regular expression searched in "METHOD path" of a call, or in "type target" of an operation
   (types: insert, update, delete, attachDisk, detachDisk, resizeDisk, setLabels, createSnapshot).
-  POST /_bench/revoke                       every token given out so far is refused
+  POST /_bench/revoke                       every token given out so far is refused; DELETE takes it back
   GET  /_bench/writes?since=UNIX            mutating requests
   GET  /_bench/resources                    everything that is held
   POST /_bench/nodes/INSTANCE/relink        after a node came back with a new root: its device names again

@@ -25,6 +25,7 @@ def build(settings: Settings, nodes: list[str]) -> Cloud:
             }
             with cloud.state.changing():
                 instances.insert_done(cloud, instances.add(cloud, scope, wish), {})
+    control.clean(cloud)
     control.relink(cloud)
     cloud.operations.resume()
     return cloud

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from testbench.fakes.google.cloud import Cloud
-from testbench.fakes.google.devices import Attachment
+from testbench.fakes.google.devices import Attachment, release_all
 from testbench.fakes.web import Request, Response, as_json, find, route
 
 
@@ -25,6 +25,7 @@ class Control:
             route("DELETE", "/_bench/faults", self._clear),
             route("POST", "/_bench/release", self._release),
             route("POST", "/_bench/revoke", self._revoke),
+            route("DELETE", "/_bench/revoke", self._restore),
             route("GET", "/_bench/writes", self._written),
             route("GET", "/_bench/resources", self._resources),
             route("POST", "/_bench/nodes/{instance}/relink", self._relink),
@@ -58,6 +59,10 @@ class Control:
     def _revoke(self, request: Request) -> Response:
         return as_json({"revoked": self._cloud.identity.revoke()})
 
+    def _restore(self, request: Request) -> Response:
+        self._cloud.identity.restore()
+        return as_json({})
+
     def _written(self, request: Request) -> Response:
         since = float(request.query.get("since", 0))
         lines = self._writes.read_text().splitlines() if self._writes.exists() else []
@@ -69,6 +74,12 @@ class Control:
 
     def _relink(self, request: Request, instance: str) -> Response:
         return as_json({"relinked": relink(self._cloud, instance)})
+
+
+def clean(cloud: Cloud) -> list[str]:
+    """Frees loop devices that an earlier life of this fake made and had no time to write down."""
+    known = {fields["loop"] for fields in cloud.state.held.devices.values()}
+    return release_all(cloud.devices.disks, keep=known)
 
 
 def relink(cloud: Cloud, instance: str = "") -> int:

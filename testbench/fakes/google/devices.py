@@ -15,6 +15,7 @@ import os
 import stat
 import subprocess
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,12 +117,12 @@ class Devices:
         return root if (root / "dev").is_dir() else None
 
 
-def release_all(disks: Path) -> list[str]:
-    """Frees every loop device on a file below `disks`, whoever made it. For `down`, when no fake runs."""
+def release_all(disks: Path, *, keep: Collection[str] = ()) -> list[str]:
+    """Frees the loop devices on files below `disks`, whoever made them. For `down`, when no fake runs."""
     freed = []
     for loop in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
         device = f"/dev/{loop.parts[3]}"
-        if loop.read_text().strip().startswith(f"{disks}/"):
+        if device not in keep and loop.read_text().strip().startswith(f"{disks}/"):
             with contextlib.suppress(OSError):
                 _run("losetup", "--detach", device)
                 freed.append(device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from testbench.fakes.google import catalog, errors, resources, rules, sources
+from testbench.fakes.google import errors, offer, resources, rules, sources
 from testbench.fakes.google.calls import PLACE, Call, Endpoint
 from testbench.fakes.google.cloud import Cloud
 from testbench.fakes.google.messages import Resource, read_only_fields
@@ -30,14 +30,14 @@ def new_disk(cloud: Cloud, scope: str, body: Resource, source_image: str = "") -
     rules.check_name(body)
     rules.check_labels(body.get("labels", {}))
     key = f"{scope}/disks/{body['name']}"
-    catalog.check_zone(scope)
+    offer.check_zone(scope)
     if key in cloud.state.held.resources:
         raise errors.already_exists(key)
     resource = read_only_fields(body)
     if source_image:
         resource["sourceImage"] = source_image
     source = sources.of(cloud, scope, resource)
-    kind = catalog.disk_type(cloud, scope, resource.get("type", "pd-standard"))
+    kind = offer.disk_type(cloud, scope, resource.get("type", "pd-standard"))
     size = rules.size_gib(resource, kind, int(source.get("diskSizeGb", 0)) if source else 0)
     resource |= resources.identity(cloud, scope, "disks", resource["name"])
     resource |= {
@@ -51,7 +51,7 @@ def new_disk(cloud: Cloud, scope: str, body: Resource, source_image: str = "") -
     }
     if kind == rules.HYPERDISK_ML:
         throughput = rules.throughput_mibps(resource, size)
-        catalog.check_throughput_quota(cloud, scope, throughput)
+        offer.check_throughput_quota(cloud, scope, throughput)
         resource["provisionedThroughput"] = str(throughput)
     return resource
 
@@ -87,7 +87,7 @@ def _checked(cloud: Cloud, key: str, wanted: Mapping[str, Any]) -> Resource:
     if "provisionedThroughput" in wanted:
         asked = rules.throughput_mibps(changed, int(changed.get("sizeGb") or disk["sizeGb"]))
         scope = key.partition("/disks/")[0]
-        catalog.check_throughput_quota(cloud, scope, asked - int(disk.get("provisionedThroughput", 0)))
+        offer.check_throughput_quota(cloud, scope, asked - int(disk.get("provisionedThroughput", 0)))
         changed["provisionedThroughput"] = str(asked)
     return changed
 
@@ -107,7 +107,7 @@ def resize(call: Call) -> Resource:
 def delete(call: Call) -> Resource:
     disk = call.cloud.state.need(call.key)
     if disk["users"]:
-        raise errors.in_use("disk", call.key, disk["users"][0].partition("/compute/v1/")[2])
+        raise errors.in_use("disk", call.key, disk["users"][0])
     with call.cloud.state.changing():
         disk["status"] = "DELETING"
     return call.started("delete", call.key, "disk.delete")
@@ -150,7 +150,7 @@ def _update_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
 
 def _delete_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
     with cloud.state.changing():
-        if users := cloud.state.need(key)["users"]:
+        if users := cloud.state.held.resources.get(key, {}).get("users"):
             raise errors.in_use("disk", key, users[0])
         _forget(cloud, key, arguments)
 

@@ -61,6 +61,7 @@ def refused(message: str) -> ApiError:
 
 
 def in_use(kind: str, key: str, user: str) -> ApiError:
+    user = user.partition("/compute/v1/")[2] or user
     return ApiError(
         400,
         "resourceInUseByAnotherResource",

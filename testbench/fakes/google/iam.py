@@ -26,6 +26,8 @@ from testbench.fakes.web import Request, Response, as_json
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LIFETIME_S = 3600
+BEARER = "bearer-file"
+"""Principal of the bearer file's token while nobody has asked for it at /token."""
 
 
 class Identity:
@@ -46,9 +48,8 @@ class Identity:
             principal = self._signer(form.get("assertion", ""))
         except ValueError as e:
             return as_json({"error": "invalid_grant", "error_description": str(e)}, 400)
-        try:
-            bearer = self._bearer.read_text().strip()
-        except FileNotFoundError:
+        bearer = self._current()
+        if not bearer:
             return as_json({"error": "internal_failure", "error_description": "no bearer yet"}, 503)
         with self._state.changing() as held:
             held.tokens[_digest(bearer)] = principal
@@ -62,20 +63,33 @@ class Identity:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise errors.unauthenticated("Expected OAuth 2 access token.")
-        known = self._state.held.tokens.get(_digest(token))
-        if known:
-            return known
+        digest, held = _digest(token), self._state.held
+        if digest in held.revoked:
+            raise errors.unauthenticated("The access token has been revoked.")
+        if digest in held.tokens:
+            return held.tokens[digest]
+        if token == self._current():
+            return BEARER
         try:
             return self._signer(token)
         except ValueError as e:
             raise errors.unauthenticated(str(e)) from e
 
     def revoke(self) -> int:
-        """Every token given out so far is refused from now on."""
+        """Every token given out so far is refused from now on, the bearer file's too."""
         with self._state.changing() as held:
-            count = len(held.tokens)
+            refused = {*held.tokens, *held.revoked, _digest(self._current())}
             held.tokens.clear()
-        return count
+            held.revoked[:] = sorted(refused)
+        return len(refused)
+
+    def restore(self) -> None:
+        """Takes back what `revoke` did."""
+        with self._state.changing() as held:
+            held.revoked.clear()
+
+    def _current(self) -> str:
+        return self._bearer.read_text().strip() if self._bearer.exists() else ""
 
     def allowed(self, principal: str, permissions: Iterable[str]) -> list[str]:
         """Those of the permissions that the principal has; all of them where no file says otherwise."""
@@ -106,17 +120,18 @@ class Identity:
             signature = _decode(parts[2])
         except (ValueError, binascii.Error) as e:
             raise ValueError("Invalid JWT: not decodable.") from e
-        if head.get("alg") != "RS256" or len(signature) not in (256, 384, 512) or not claims.get("iss"):
-            raise ValueError("Invalid JWT: not an RS256 assertion with an issuer.")
+        issuer = str(claims.get("iss", ""))
+        if head.get("alg") != "RS256" or len(signature) not in (256, 384, 512) or "@" not in issuer:
+            raise ValueError("Invalid JWT: not an RS256 assertion of a service account.")
         if float(claims.get("exp", 0)) < time.time():
             raise ValueError("Invalid JWT: expired.")
-        key = self._key(str(claims["iss"]))
+        key = self._key(issuer)
         if key is not None:
             try:
                 key.verify(signature, f"{parts[0]}.{parts[1]}".encode(), padding.PKCS1v15(), hashes.SHA256())
             except InvalidSignature as e:
                 raise ValueError("Invalid JWT Signature.") from e
-        return str(claims["iss"])
+        return issuer
 
     def _key(self, email: str) -> rsa.RSAPublicKey | None:
         for path in self._accounts:

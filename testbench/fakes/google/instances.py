@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from testbench.fakes.google import catalog, disks, errors, resources, rules, sources
+from testbench.fakes.google import disks, errors, offer, resources, rules, sources
 from testbench.fakes.google.calls import PLACE, Call, Endpoint
 from testbench.fakes.google.cloud import Cloud
 from testbench.fakes.google.devices import Attachment
@@ -26,11 +26,11 @@ def insert(call: Call) -> Resource:
 def add(cloud: Cloud, scope: str, body: Resource) -> str:
     """Holds a new instance in status PROVISIONING with its disks attached; answers its key."""
     rules.check_name(body)
-    catalog.check_zone(scope)
+    offer.check_zone(scope)
     key = f"{scope}/instances/{body['name']}"
     if key in cloud.state.held.resources:
         raise errors.already_exists(key)
-    machine = catalog.machine_type(scope, body.get("machineType", ""))
+    machine = offer.machine_type(scope, body.get("machineType", ""))
     resource = read_only_fields(body) | resources.identity(cloud, scope, "instances", body["name"])
     resource |= {
         "machineType": f"{cloud.base}{scope}/machineTypes/{machine}",
@@ -163,6 +163,10 @@ def serial_port(call: Call) -> Resource:
     }
 
 
+def aggregated(call: Call) -> Resource:
+    return resources.aggregated(call, "instances", "instanceAggregatedList")
+
+
 # What the operations do ---------------------------------------------------------------------------
 
 
@@ -175,7 +179,8 @@ def _attach_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
     entry, disk_key = arguments["entry"], arguments["disk"]
     with cloud.state.changing():
         instance = cloud.state.need(key)
-        _hold(cloud, instance, entry, disk_key)
+        if entry not in instance["disks"]:  # it is when the fake was killed after this point
+            _hold(cloud, instance, entry, disk_key)
     if not cloud.devices.is_node(instance["name"]):
         return
     try:
@@ -218,12 +223,12 @@ def _release(cloud: Cloud, key: str, device: str) -> None:
 
 def _delete_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
     doomed = []
-    for entry in list(cloud.state.need(key)["disks"]):
+    for entry in list(cloud.state.held.resources.get(key, {}).get("disks", [])):
         _detach_done(cloud, key, {"device": entry["deviceName"]})
         if entry.get("autoDelete"):
             doomed.append(entry["source"].removeprefix(cloud.base))
     with cloud.state.changing() as held:
-        del held.resources[key]
+        held.resources.pop(key, None)
         for disk in doomed:
             held.resources.pop(disk, None)
             cloud.devices.remove(sources.content(disk))
@@ -242,5 +247,6 @@ ENDPOINTS = (
     Endpoint("POST", f"{_ONE}/attachDisk", attach, "compute.instances.attachDisk"),
     Endpoint("POST", f"{_ONE}/detachDisk", detach, "compute.instances.detachDisk"),
     Endpoint("GET", f"{_ONE}/serialPort", serial_port, "compute.instances.getSerialPortOutput"),
+    Endpoint("GET", "projects/{project}/aggregated/instances", aggregated, "compute.instances.list"),
     *resources.endpoints("instances", place=PLACE),
 )

@@ -74,7 +74,10 @@ def page(
     chosen = sorted((k, r) for k, r in items if all(t(r) for t in wanted))
     if query.get("orderBy") == "creationTimestamp desc":
         chosen.sort(key=lambda kr: str(kr[1].get("creationTimestamp", "")), reverse=True)
-    size = max(1, min(int(query.get("maxResults", MAX_PAGE)), MAX_PAGE))
+    try:
+        size = max(1, min(int(query.get("maxResults", MAX_PAGE)), MAX_PAGE))
+    except ValueError as e:
+        raise errors.invalid("maxResults", query["maxResults"], "Must be a number.") from e
     more = len(chosen) > after + size
     return chosen[after : after + size], _make_token(after + size) if more else ""
 

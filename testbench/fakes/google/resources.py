@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from testbench.fakes.google import catalog, errors, listing, rules
+from testbench.fakes.google import errors, listing, offer, rules
 from testbench.fakes.google.calls import Call, Endpoint
 from testbench.fakes.google.cloud import Cloud
 from testbench.fakes.google.messages import Resource
@@ -32,7 +32,7 @@ def get(call: Call) -> Resource:
 
 
 def list_(call: Call) -> Resource:
-    catalog.check_place(call.scope)
+    offer.check_place(call.scope)
     prefix = f"{call.scope}/{call['kind']}"
     items, token = listing.page(call.cloud.state.under(prefix), call.request.query)
     return listing.document(
@@ -53,7 +53,7 @@ def aggregated(call: Call, kind: str, name: str) -> Resource:
         "selfLink": f"{call.cloud.base}{project}/aggregated/{kind}",
     }
     document["items"] = {
-        place: {kind: by_place[place]} if place in by_place else _empty(place) for place in catalog.places()
+        place: {kind: by_place[place]} if place in by_place else _empty(place) for place in offer.places()
     }
     return document | ({"nextPageToken": token} if token else {})
 

@@ -6,6 +6,7 @@ release changed.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -116,8 +117,11 @@ class Service:
         principal = self._cloud.identity.principal(request)
         self._cloud.identity.check(principal, endpoint.permission, path)
         call = Call(cloud=self._cloud, request=request, principal=principal, parts=found[1])
-        if request.method == "GET" or table is not COMPUTE or endpoint.handle in _WAITING:
+        if endpoint.handle in _WAITING:
             return endpoint.handle(call)
+        if request.method == "GET" or table is not COMPUTE:
+            with self._cloud.state.lock:
+                return copy.deepcopy(endpoint.handle(call))
         with self._cloud.state.changing():
             return self._once(call, endpoint, path)
 

@@ -119,10 +119,10 @@ def delete(call: Call) -> Resource:
 
 
 def _insert_done(cloud: Cloud, target: str, arguments: Mapping[str, Any]) -> None:
-    copy = cloud.state.need(arguments["copy"])
-    cloud.devices.copy(content(copy["sourceDisk"].removeprefix(cloud.base)), content(arguments["copy"]))
+    disk = cloud.state.need(arguments["copy"])["sourceDisk"].removeprefix(cloud.base)
+    cloud.devices.copy(content(disk), content(arguments["copy"]))
     with cloud.state.changing():
-        copy["status"] = "READY"
+        cloud.state.need(arguments["copy"])["status"] = "READY"
 
 
 def _forget(cloud: Cloud, target: str, arguments: Mapping[str, Any]) -> None:

@@ -38,6 +38,8 @@ class Held:
     pending: dict[str, Pending] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
+    """Principal by the token's hash."""
+    revoked: list[str] = field(default_factory=list)
     devices: dict[str, dict[str, str]] = field(default_factory=dict)
 
 

@@ -84,5 +84,5 @@ def test_names_of_two_releases_never_meet() -> None:
         n.preview,
         n.job("hydrate"),
         n.model_path,
-    }  # noqa: E731 - a table
+    }
     assert not of(a) & of(b)

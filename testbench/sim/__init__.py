@@ -1,0 +1,1 @@
+"""A stand-in for vLLM; the files here go alone into an image."""

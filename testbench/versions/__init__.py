@@ -1,0 +1,1 @@
+"""Models small enough to be trained here, and the repositories that the fake hub offers."""
