@@ -142,6 +142,11 @@ class Airflow:
     def dag_ids(self) -> tuple[str, ...]:
         return tuple(sorted(d["dag_id"] for d in self._pages("/api/v2/dags?order_by=dag_id", "dags")))
 
+    def parse_seconds(self) -> dict[str, float]:
+        """Seconds that the dag-processor took for the file of each DAG when it last loaded it."""
+        found = self._pages("/api/v2/dags?order_by=dag_id", "dags")
+        return {d["dag_id"]: float(d["last_parse_duration"] or 0) for d in found}
+
     def wait_for_dag(self, dag_id: str, *, timeout_s: float = 60) -> None:
         """Waits until the dag-processor has loaded a DAG.
 

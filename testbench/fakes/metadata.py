@@ -51,7 +51,11 @@ def main() -> None:
     args = parser.parse_args()
     host, _, port = args.listen.partition(":")
     known = answers(
-        instance=args.instance, project=args.project, number=args.number, zone=args.zone, machine=args.machine_type
+        instance=args.instance,
+        project=args.project,
+        number=args.number,
+        zone=args.zone,
+        machine=args.machine_type,
     )
     ThreadingHTTPServer((host, int(port)), handler(known)).serve_forever()
 

@@ -6,6 +6,7 @@ start would compile them again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -47,13 +48,16 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def ensure(programs: Path, *, vllm: bool = True) -> None:
     """Builds and pushes every image that the registry lacks."""
     registry = Registry(config.REGISTRY)
-    (config.CACHE / "images").mkdir(parents=True, exist_ok=True)
-    _pause(registry, programs)
-    base = _base(registry)
-    _toolbox(registry, base)
-    _sim(registry, base)
-    if vllm:
-        _vllm(registry, base)
+    drafts = config.CACHE / "images"
+    drafts.mkdir(parents=True, exist_ok=True)
+    with (drafts / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _pause(registry, programs)
+        base = _base(registry)
+        _toolbox(registry, base)
+        _sim(registry, base)
+        if vllm:
+            _vllm(registry, base)
 
 
 def _pause(registry: Registry, programs: Path) -> None:
@@ -97,7 +101,7 @@ def _base(registry: Registry) -> Layer:
 def _toolbox(registry: Registry, base: Layer) -> None:
     requirements = TOOLBOX / "requirements.txt"
     code = [f for part in JOB_PARTS for f in _files(PACKAGE / part)]
-    key = _hash_files([requirements, *code])
+    key = _hash_files([requirements, *code, LISTED / "oci.py"])
     with _made(registry, "llm/toolbox", "latest", key) as push:
         if push:
             site = python.site_packages("toolbox", requirements)
@@ -124,7 +128,7 @@ def _code_layer(registry: Registry) -> Layer:
 
 def _sim(registry: Registry, base: Layer) -> None:
     requirements = TOOLBOX / "requirements.txt"
-    key = _hash_files([requirements, *_files(ENGINE)])
+    key = _hash_files([requirements, *_files(ENGINE), LISTED / "oci.py"])
     with _made(registry, "llm/llm-sim", "v1", key) as push:
         if push:
             site = python.site_packages("toolbox", requirements)

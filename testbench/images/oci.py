@@ -120,6 +120,8 @@ def tar_folder(folder: Path, prefix: str, out: Path, *, exclude: Sequence[str] =
             "--numeric-owner",
             "--owner=0",
             "--group=0",
+            # drafts are private folders; pods run as another user
+            "--mode=go+rX",
             "--sort=name",
             "--mtime=@0",
             *skip,

@@ -14,6 +14,7 @@ from kubernetes import client
 from kubernetes.client import ApiClient, ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import HTTPError
 
 from llm_release.clients import kube_facts as facts
 from llm_release.clients.kube_errors import told
@@ -167,7 +168,6 @@ class Kubernetes:
         pod: str,
         *,
         container: str | None = None,
-        since_s: int | None = None,
         tail: int = 200,
     ) -> str:
         """The last lines of a pod's log; empty when there is none to be had.
@@ -175,17 +175,17 @@ class Kubernetes:
         A missing log is evidence lost, never a failed release (the node may be gone).
         """
         try:
-            return str(
-                self._core.read_namespaced_pod_log(
-                    pod,
-                    namespace,
-                    container=container,
-                    since_seconds=since_s,
-                    tail_lines=tail,
-                    _request_timeout=TIMEOUT_S,
-                )
+            # Not preloaded: the client would return the text of a bytes literal.
+            answer = self._core.read_namespaced_pod_log(
+                pod,
+                namespace,
+                container=container,
+                tail_lines=tail,
+                _preload_content=False,
+                _request_timeout=TIMEOUT_S,
             )
-        except ApiException:
+            return bytes(answer.data).decode("utf-8", "replace")
+        except (ApiException, HTTPError):
             return ""
 
     def through_proxy(self, namespace: str, pod: str, port: int, path: str) -> str:

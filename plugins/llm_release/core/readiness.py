@@ -227,9 +227,13 @@ def _pods_say(pods: Sequence[Pod]) -> str:
         for c in pod.containers:
             if c.waiting_reason and c.waiting_reason != "ContainerCreating":
                 return f"pod {pod.name}: {c.waiting_reason} {c.waiting_message}".rstrip() + "."
-        if not pod.ready and pod.phase != "Succeeded":
-            return f"pod {pod.name} is {pod.phase.lower() or 'new'}{' on ' + pod.node if pod.node else ''}."
-    return ""
+        if not pod.ready and pod.phase not in ("Succeeded", "Failed"):
+            return f"pod {pod.name} is {pod.phase.lower() or 'new'}{_on(pod)}."
+    return ", ".join(f"pod {p.name} is {p.phase.lower()}{_on(p)}" for p in pods[-1:]) + ("." if pods else "")
+
+
+def _on(pod: Pod) -> str:
+    return f" on {pod.node}" if pod.node else ""
 
 
 def _job_failure(status: Job, pods: Sequence[Pod]) -> str:

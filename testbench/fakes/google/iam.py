@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -135,12 +135,19 @@ class Identity:
 
     def _key(self, email: str) -> rsa.RSAPublicKey | None:
         for path in self._accounts:
-            document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-            if document.get("client_email") == email:
-                key = serialization.load_pem_private_key(document["private_key"].encode(), None).public_key()
-                assert isinstance(key, rsa.RSAPublicKey)
-                return key
+            text = path.read_text() if path.exists() else "{}"
+            if json.loads(text).get("client_email") == email:
+                return _public_key(text)
         return None
+
+
+@functools.lru_cache(maxsize=8)
+def _public_key(text: str) -> rsa.RSAPublicKey:
+    """Of a key file's text. Kept, because loading one checks it, which takes longer than a whole call."""
+    pem = json.loads(text)["private_key"].encode()
+    key = serialization.load_pem_private_key(pem, None).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    return key
 
 
 def _decode(part: str) -> bytes:

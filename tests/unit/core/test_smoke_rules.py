@@ -140,7 +140,9 @@ def test_any_text_can_be_judged(text: str, finish: str | None) -> None:
 
 
 @given(
-    st.text("abcdefgh ", min_size=4, max_size=30).filter(lambda t: len(set(t.split())) > 1),
+    st.text("abcdefgh ", min_size=4, max_size=30).filter(
+        lambda t: len(set(t.split())) > 1 and len(" ".join(t.split())) >= 4
+    ),
     st.integers(6, 12),
 )
 def test_any_sentence_that_is_repeated_often_is_a_loop(sentence: str, times: int) -> None:

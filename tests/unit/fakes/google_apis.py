@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 import urllib.request
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ EMAIL = "release@demo.iam.gserviceaccount.com"
 HDML = "projects/demo/zones/us-central1-a/diskTypes/hyperdisk-ml"
 
 
-@dataclass(slots=True)
+@dataclass
 class GoogleApis:
     """One fake with its files under `folder`; `stop` and `start` are its restart."""
 
@@ -32,6 +34,7 @@ class GoogleApis:
     server: Server | None = None
     settings: Settings | None = None
     cloud: Cloud | None = None
+    clients: dict[Any, Any] = field(default_factory=dict)
 
     def start(self, **changed: Any) -> None:
         bearer, ca, key = self.folder / "bearer", self.folder / "ca.crt", self.folder / "sa.json"
@@ -39,7 +42,7 @@ class GoogleApis:
         if not bearer.exists():
             bearer.write_text("bearer-of-the-cluster\n")
             ca.write_text("the CA")
-            keys.write(key, email=EMAIL, project="demo", token_uri=f"{self.server.url}/token")
+            write_key(key, f"{self.server.url}/token")
         self.settings = Settings(
             state=self.folder / "state",
             disks=self.folder / "disks",
@@ -72,13 +75,18 @@ class GoogleApis:
 
     # The real clients -----------------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def credentials(self) -> Any:
         return service_account.Credentials.from_service_account_file(str(self.folder / "sa.json"))
 
-    def client(self, kind: Any, **more: Any) -> Any:
-        credentials = more.pop("credentials", self.credentials)
-        return kind(credentials=credentials, client_options=ClientOptions(api_endpoint=self.url), **more)
+    def client(self, kind: Any, *, credentials: Any = None, **more: Any) -> Any:
+        """A client of this kind; without credentials of its own, the same one each time."""
+        options = ClientOptions(api_endpoint=self.url)
+        if credentials is not None:
+            return kind(credentials=credentials, client_options=options, **more)
+        if kind not in self.clients:
+            self.clients[kind] = kind(credentials=self.credentials, client_options=options, **more)
+        return self.clients[kind]
 
     @property
     def disks(self) -> Any:
@@ -143,6 +151,18 @@ class GoogleApis:
             request.add_header("Authorization", f"Bearer {bearer}")
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
+
+
+@functools.cache
+def _key_text() -> str:
+    """Making an RSA key takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys.write(Path(folder, "key"), email=EMAIL, project="demo", token_uri="http://later/token")
+        return Path(folder, "key").read_text()
+
+
+def write_key(path: Path, token_uri: str) -> None:
+    path.write_text(json.dumps({**json.loads(_key_text()), "token_uri": token_uri}))
 
 
 def reasons(refused: Any) -> list[str]:

@@ -160,14 +160,18 @@ def test_a_copy_of_a_sealed_disk_can_only_be_read(google: GoogleApis) -> None:
     with pytest.raises(exceptions.BadRequest, match="READ_ONLY_MANY"):
         google.insert("copy", source_snapshot=source)
     copy = google.made("copy", source_snapshot=source, access_mode="READ_ONLY_MANY")
-    assert copy.source_snapshot_id == str(google.client(compute_v1.SnapshotsClient).get(project="demo", snapshot="s").id)
+    assert copy.source_snapshot_id == str(
+        google.client(compute_v1.SnapshotsClient).get(project="demo", snapshot="s").id
+    )
 
 
 def test_an_image_needs_a_detached_disk(google: GoogleApis) -> None:
     google.made("weights")
     google.done(google.attach("weights"))
     images = google.client(compute_v1.ImagesClient)
-    wanted = compute_v1.Image(name="i", family="f", source_disk="projects/demo/zones/us-central1-a/disks/weights")
+    wanted = compute_v1.Image(
+        name="i", family="f", source_disk="projects/demo/zones/us-central1-a/disks/weights"
+    )
     with pytest.raises(exceptions.BadRequest):
         images.insert(project="demo", image_resource=wanted)
     google.done(google.detach("weights"))

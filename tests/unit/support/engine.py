@@ -53,6 +53,7 @@ class Engine:
     connections: set[int] = field(default_factory=set)
     url: str = ""
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _runner: web.AppRunner | None = None
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> Engine:
@@ -72,13 +73,20 @@ class Engine:
         self._loop.run_until_complete(self._start())
         ready.set()
         self._loop.run_forever()
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if self._runner:
+            self._loop.run_until_complete(self._runner.cleanup())
+        self._loop.close()
 
     async def _start(self) -> None:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/completions", self._complete)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)
         await site.start()
