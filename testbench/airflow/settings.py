@@ -72,7 +72,13 @@ def environment(secrets: Secrets, *, base: Mapping[str, str] | None = None) -> d
     """
     start = os.environ if base is None else base
     kept = {k: v for k, v in start.items() if k not in _DROPPED and not k.startswith("AIRFLOW")}
-    return kept | _core(secrets) | _services(secrets) | _project()
+    return (
+        kept
+        | _core(secrets)
+        | _services(secrets)
+        | connections()
+        | {"PYTHONPATH": str(config.ROOT / "config")}
+    )
 
 
 def _core(secrets: Secrets) -> dict[str, str]:
@@ -113,7 +119,7 @@ def _services(secrets: Secrets) -> dict[str, str]:
     }
 
 
-def _project() -> dict[str, str]:
+def connections() -> dict[str, str]:
     """What a person sets on their own Airflow too: the project's folder and the connection."""
     return {
         "LLM_RELEASE_HOME": str(config.ROOT),
@@ -130,5 +136,4 @@ def _project() -> dict[str, str]:
                 },
             }
         ),
-        "PYTHONPATH": str(config.ROOT / "config"),
     }

@@ -6,9 +6,11 @@ and on the bench's bridge only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -100,6 +102,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: Handler) -> None:
         self.handler = handler
+        self._open: set[socket.socket] = set()
         super().__init__(address, _Connection)
 
     @property
@@ -112,14 +115,26 @@ class Server(ThreadingHTTPServer):
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             traceback.print_exc()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
     def start(self) -> threading.Thread:
         thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         return thread
 
     def stop(self) -> None:
+        """Ends kept-alive connections too: their threads would go on answering."""
         self.shutdown()
         self.server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(BaseHTTPRequestHandler):

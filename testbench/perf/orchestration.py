@@ -120,9 +120,8 @@ def _drain(airflow: Airflow, run: Run) -> dict[str, Interval]:
 
 
 def _print(found: Sequence[Measured], live: Sequence[float], airflow: Airflow) -> None:
-    print(
-        f"Machine: {os.cpu_count()} cores, {_memory_gib():.0f} GiB, {platform.freedesktop_os_release()['PRETTY_NAME']}.\n"
-    )
+    system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    print(f"Machine: {os.cpu_count()} cores, {_memory_gib():.0f} GiB, {system}.\n")
     _rows(
         ("release", "wall s", "Jobs, pods, operations s", "orchestration s", "tasks", "deferrals"),
         [

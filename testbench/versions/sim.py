@@ -20,6 +20,7 @@ BEHAVIOURS: Mapping[str, Mapping[str, Any]] = {
     "v2": {"answers": B, "token_seconds": 0.005},
     "garbage": {"answers": A, "garbage": True},
     "crash": {"answers": A, "crash": True, "start_seconds": 1},
+    "late": {"answers": A, "start_seconds": 60},
     "slow": {"answers": A, "start_seconds": 5, "token_seconds": 0.3, "max_concurrent": 2},
 }
 """By branch of acme/sim."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_release.core.errors import ReleaseError
+from llm_release.core.errors import Permanent, ReleaseError
 from llm_release.core.spec import ReleaseRequest, ServiceSpec
 from llm_release.core.strict import encode
 from llm_release.operators.step import STEPS
@@ -63,7 +63,9 @@ class Run:
             found = self._until_done(name, module)
         except ReleaseError as e:
             refused = getattr(e, "facts", None)
-            self.facts[name] = {"failure": {"cause": e.cause, "next": e.next_action, "refused": refused is not None}}
+            self.facts[name] = {
+                "failure": {"cause": e.cause, "next": e.next_action, "refused": refused is not None}
+            }
             raise
         self.facts[name] = {"facts": encode(found), "span": {"started": started, "ended": time.time()}}
         return found
@@ -107,8 +109,9 @@ class Run:
             found = module.run(world, steps=self.facts) if name == "close.record" else module.run(world)
             if not isinstance(found, Wait):
                 return found
+            # what the operator does with a wait that was not over (operators/step.py)
             if waited is not None and waited.state == "failed":
-                raise AssertionError(f"{name} still waits after: {waited.message}")
+                raise Permanent(waited.message, next_action=waited.next_action)
             waited = self._over(Look(found, self.connect))
 
     def _over(self, look: Look) -> Any:

@@ -42,7 +42,9 @@ def test_parsing_is_cheap_because_every_task_process_does_it_again(probed: dict[
 
 
 def test_one_run_at_a_time_and_none_for_the_past(dags: dict[str, Any]) -> None:
-    assert {d: (dag["max_active_runs"], dag["catchup"]) for d, dag in dags.items()} == dict.fromkeys(dags, (1, False))
+    assert {d: (dag["max_active_runs"], dag["catchup"]) for d, dag in dags.items()} == dict.fromkeys(
+        dags, (1, False)
+    )
 
 
 def test_a_dag_documents_itself(dags: dict[str, Any]) -> None:

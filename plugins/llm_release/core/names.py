@@ -77,9 +77,9 @@ class Names:
     def prompts(self) -> str:
         return f"{self.stem}-prompts"
 
-    def job(self, kind: str, attempt: int | None = None) -> str:
+    def job(self, kind: str, attempt: str | None = None) -> str:
         """`attempt` is the lease's fence number: a new run measures again, a re-run task adopts."""
-        return f"{self.stem}-{kind}" + (f"-{attempt}" if attempt is not None else "")
+        return f"{self.stem}-{kind}" + (f"-{attempt}" if attempt else "")
 
     @property
     def model_path(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_release.clients.kubernetes import Ref
 from llm_release.steps import evidence, jobs, lock, manifests
 from llm_release.steps.deploy import Deployed
 from llm_release.steps.lock import Locked
@@ -14,8 +13,16 @@ OVERHEAD_S = 300
 """Image pull, warm-up and the write of the evidence, on top of the measurement itself."""
 
 
-def measure(world: World, kind: str, *, file: str, seconds: float) -> dict[str, Any] | Wait:
-    """Runs (or adopts) the Job of one gate. -> its report, with the URI of the full evidence."""
+def measure(
+    world: World, kind: str, *, file: str, seconds: float, again: bool = False
+) -> dict[str, Any] | Wait:
+    """Runs (or adopts) the Job of one gate. -> its report, with the URI of the full evidence.
+
+    The Job stays until the run is tidied up, so a step that runs again finds its measurement.
+
+    Args:
+        again: a second measurement in the same run.
+    """
     lock.hold(world)
     body = manifests.gate_job(
         world.home,
@@ -23,7 +30,7 @@ def measure(world: World, kind: str, *, file: str, seconds: float) -> dict[str, 
         spec=world.spec,
         cluster=world.cluster,
         release=world.release,
-        attempt=world.of(Locked).fence,
+        attempt=f"{world.of(Locked).fence}{'-again' if again else ''}",
         url=f"http://{world.of(Deployed).preview}",
         output=evidence.uri(world, file),
     )
@@ -35,5 +42,4 @@ def measure(world: World, kind: str, *, file: str, seconds: float) -> dict[str, 
     report = jobs.report(world, world.spec.namespace, done.name)
     if not report.get("stored"):
         evidence.keep_json(world, file, report)
-    world.kube.delete(Ref.of(body))
     return {**report, "evidence": evidence.uri(world, file)}

@@ -95,7 +95,7 @@ def gate_job(
     spec: ServiceSpec,
     cluster: ClusterSpec,
     release: Release,
-    attempt: int,
+    attempt: str,
     url: str,
     output: str,
 ) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _document(call: Call) -> Resource:
         self_link=f"{settings.url}/v1/{name}",
     )
     text = container_v1.Cluster.to_json(
-        cluster, use_integers_for_enums=False, including_default_value_fields=False
+        cluster, use_integers_for_enums=False, always_print_fields_with_no_presence=False
     )
     return dict(json.loads(text))
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from google.api_core.client_options import ClientOptions
+from google.auth.transport.requests import Request
 from google.cloud import compute_v1, container_v1
+from google.oauth2 import credentials as oauth
 from google.oauth2 import service_account
 
 from testbench.fakes import keys
@@ -79,13 +81,20 @@ class GoogleApis:
     def credentials(self) -> Any:
         return service_account.Credentials.from_service_account_file(str(self.folder / "sa.json"))
 
+    @functools.cached_property
+    def plain(self) -> Any:
+        """What the key was exchanged for; with the key itself google-auth asks Google for the account's regions."""
+        scoped = self.credentials.with_scopes(["https://www.googleapis.com/auth/cloud-platform"])
+        scoped.refresh(Request())
+        return oauth.Credentials(scoped.token)
+
     def client(self, kind: Any, *, credentials: Any = None, **more: Any) -> Any:
         """A client of this kind; without credentials of its own, the same one each time."""
         options = ClientOptions(api_endpoint=self.url)
         if credentials is not None:
             return kind(credentials=credentials, client_options=options, **more)
         if kind not in self.clients:
-            self.clients[kind] = kind(credentials=self.credentials, client_options=options, **more)
+            self.clients[kind] = kind(credentials=self.plain, client_options=options, **more)
         return self.clients[kind]
 
     @property

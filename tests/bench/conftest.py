@@ -1,0 +1,117 @@
+"""A prepared namespace on the running bench, and a service of its own for every test."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.core.names import SERVICE
+from llm_release.core.spec import ReleaseRequest, ServiceSpec
+from llm_release.hooks.cluster import ClusterHook
+from llm_release.steps import manifests, platform
+from testbench import config
+from testbench.airflow import settings
+from tests.bench.runner import HOME, Run
+
+NAMESPACE = "llm"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def connect(bench: object) -> ClusterHook:
+    """Clients of the bench's cluster, made by the hook that Airflow uses, from the same connection."""
+    os.environ.update(settings.connections())
+    hook = ClusterHook(manifests.cluster(HOME, "demo"))
+    platform.run(HOME, hook.cluster, kube=hook.kubernetes(), namespaces=[NAMESPACE])
+    return hook
+
+
+@pytest.fixture(scope="session")
+def kube(connect: ClusterHook) -> Kubernetes:
+    return connect.kubernetes()
+
+
+@pytest.fixture
+def service() -> str:
+    """A name that no other test uses."""
+    return f"t{os.getpid() % 1000}-{next(_numbers)}"
+
+
+@pytest.fixture
+def start(connect: ClusterHook, kube: Kubernetes, service: str) -> Iterator[Callable[..., Run]]:
+    """Makes a run of this test's service: start("v1"), start("main", repo="acme/gated")."""
+
+    def make(revision: str, *, repo: str = "acme/sim", holder: str = "one", **changes: Any) -> Run:
+        spec = manifests.service(HOME, "sim")
+        spec = dataclasses.replace(
+            spec, service=service, model=dataclasses.replace(spec.model, repo=repo), **changes
+        )
+        return Run(
+            connect=connect,
+            spec=spec,
+            request=ReleaseRequest(revision=revision),
+            holder=f"release__{service}/{holder}",
+        )
+
+    yield make
+    remove(connect, kube, service)
+
+
+@pytest.fixture
+def google_fault() -> Iterator[Callable[..., None]]:
+    """Makes the fake Google misbehave until the end of the test."""
+    yield lambda **fault: _post(f"{config.GOOGLE}/_bench/faults", fault)
+    _delete(f"{config.GOOGLE}/_bench/faults")
+
+
+@pytest.fixture
+def hub_fault() -> Iterator[Callable[..., None]]:
+    """Makes the fake hub misbehave until the end of the test."""
+    yield lambda **fault: _post(f"{config.HUB}/_bench/faults", fault)
+    _delete(f"{config.HUB}/_bench/faults")
+
+
+def remove(connect: ClusterHook, kube: Kubernetes, service: str) -> None:
+    """Everything that a test's service left: pods first, so that its disks can go."""
+    mine = f"{SERVICE}={service}"
+    namespaced = (
+        ("apps/v1", "Deployment"),
+        ("batch/v1", "Job"),
+        ("v1", "Service"),
+        ("v1", "ConfigMap"),
+        ("v1", "PersistentVolumeClaim"),
+    )
+    for version, kind in namespaced:
+        for found in kube.list(version, kind, NAMESPACE, mine):
+            kube.delete(Ref(version, kind, found["metadata"]["name"], NAMESPACE))
+    for found in kube.list("v1", "PersistentVolume", "", mine):
+        kube.delete(Ref("v1", "PersistentVolume", found["metadata"]["name"]))
+    kube.delete(Ref("coordination.k8s.io/v1", "Lease", f"llm-release-{service}", NAMESPACE))
+
+
+def writes(since: float) -> list[dict[str, Any]]:
+    """Changes that the fake Compute was asked for since a Unix time."""
+    with urllib.request.urlopen(f"{config.GOOGLE}/_bench/writes?since={since}", timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["writes"]
+        return found
+
+
+def with_rollout(spec: ServiceSpec, **changes: Any) -> dict[str, Any]:
+    return {"rollout": dataclasses.replace(spec.rollout, **changes)}
+
+
+def _post(url: str, body: dict[str, Any]) -> None:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=10).close()
+
+
+def _delete(url: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10).close()

@@ -1,0 +1,158 @@
+"""A release on the real cluster, step by step: what it makes, what it leaves, what it never touches."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+
+from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.core.errors import Conflict, Permanent
+from llm_release.hooks.cluster import ClusterHook
+from llm_release.steps.world import Skipped
+from tests.bench.conftest import NAMESPACE, writes
+from tests.bench.runner import Run
+
+Start = Callable[..., Run]
+pytestmark = pytest.mark.timeout(300)
+
+
+def record(connect: ClusterHook, run: Run) -> dict[str, object]:
+    found = connect.store().read_text(f"{run.spec.service}/{run.world().release.id}/record.json")
+    assert found is not None
+    document: dict[str, object] = json.loads(found[0])
+    return document
+
+
+def test_a_first_release_serves_from_a_sealed_read_only_disk(
+    start: Start, kube: Kubernetes, connect: ClusterHook
+) -> None:
+    run = start("v1")
+    assert run.everything()["outcome"] == "live"
+
+    world = run.world()
+    pv = kube.get(Ref("v1", "PersistentVolume", world.names.pv))
+    assert pv is not None
+    assert pv["spec"]["accessModes"] == ["ReadOnlyMany"]
+    assert pv["spec"]["csi"]["readOnly"] is True
+    assert pv["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    assert pv["status"]["phase"] == "Bound"
+    disk = connect.disks().get(world.release.zone, world.names.disk)
+    assert disk is not None
+    assert (disk.access_mode, disk.id) == ("READ_ONLY_MANY", run.facts["stage.disk"]["facts"]["id"])
+    assert kube.get(Ref("v1", "PersistentVolume", world.names.staging_pv)) is None
+
+    left = kube.list("batch/v1", "Job", NAMESPACE, f"llm-release/service={run.spec.service}")
+    assert [j["metadata"]["name"] for j in left if "deletionTimestamp" not in j["metadata"]] == []
+    document = record(connect, run)
+    assert document["outcome"] == "live"
+    assert {"commit", "image", "listing"} <= set(document["release"])  # type: ignore[arg-type]
+
+
+def test_the_same_release_again_writes_nothing_anywhere(start: Start, connect: ClusterHook) -> None:
+    start("v1").everything()
+    since = time.time()
+    again = start("v1", holder="two")
+    again.until("open.plan")
+    with pytest.raises(Skipped, match="already live: nothing was written"):
+        again.step("open.lock")
+    mine = [w for w in writes(since) if again.spec.service in w["path"]]
+    assert mine == []
+
+
+def test_a_new_release_gets_as_many_pods_as_the_live_one_before_traffic_moves(
+    start: Start, kube: Kubernetes
+) -> None:
+    first = start("v1")
+    first.everything()
+    old = first.world().names.deployment
+    kube.scale(NAMESPACE, old, 2)
+    until(lambda: (d := kube.deployment(NAMESPACE, old)) is not None and d.ready == 2)
+
+    second = start("v2", holder="two")
+    second.everything()
+
+    switched = second.facts["promote.switch"]["facts"]
+    assert switched["replicas"] == 2
+    assert switched["previous"] == first.world().release.id
+    assert set(kube.endpoints(NAMESPACE, second.spec.service)) == set(switched["pods"])
+    kept = kube.deployment(NAMESPACE, old)
+    assert kept is not None
+    assert (kept.replicas, kept.total) == (0, 0)
+    assert kube.get(Ref("v1", "PersistentVolume", first.world().names.pv)) is not None
+
+
+def test_garbage_is_refused_and_the_live_release_was_never_touched(
+    start: Start, kube: Kubernetes, connect: ClusterHook
+) -> None:
+    first = start("v1")
+    first.everything()
+    before = kube.get(Ref("apps/v1", "Deployment", first.world().names.deployment, NAMESPACE))
+
+    bad = start("garbage", holder="two")
+    with pytest.raises(Permanent, match=r"Refused \(FAIL\): smoke: 5 of 5 answers are wrong"):
+        bad.everything()
+
+    assert "gate.load" not in bad.facts
+    document = record(connect, bad)
+    assert document["outcome"] == "refused"
+    assert str(document["reason"]).startswith("Refused (FAIL): smoke")
+    assert kube.deployment(NAMESPACE, bad.world().names.deployment) is None
+    assert kube.pods(NAMESPACE, f"llm-release/release={bad.world().release.id}") == ()
+    after = kube.get(Ref("apps/v1", "Deployment", first.world().names.deployment, NAMESPACE))
+    assert before is not None
+    assert after is not None
+    assert before["spec"] == after["spec"]
+    assert set(kube.endpoints(NAMESPACE, first.spec.service)) == set(
+        first.facts["promote.switch"]["facts"]["pods"]
+    )
+
+
+def test_a_second_run_is_refused_while_one_works_and_names_it(start: Start) -> None:
+    one = start("v1", holder="one")
+    one.until("open.lock")
+    two = start("v1", holder="two")
+    two.until("open.plan")
+    with pytest.raises(Conflict, match=rf"release__{one.spec.service}/one is working on this service"):
+        two.step("open.lock")
+
+
+def test_the_lease_of_a_run_that_ended_without_giving_it_back_is_taken_over(start: Start) -> None:
+    start("v1", holder="dead").until("open.lock")
+    heir = start("v1", holder="heir")
+    heir.run_is_over = lambda holder: holder.endswith("/dead")
+    assert heir.until("open.lock").fence == 2
+    assert any("whose run is over" in line for line in heir.log)
+
+
+def test_a_step_of_a_run_that_lost_its_lease_changes_nothing(start: Start, connect: ClusterHook) -> None:
+    one = start("v1", holder="one")
+    one.until("stage.access")
+    thief = start("v1", holder="thief")
+    thief.run_is_over = lambda holder: True
+    thief.until("open.lock")
+    with pytest.raises(Conflict, match="held by release__.*/thief, not by this run"):
+        one.step("stage.disk")
+    world = one.world()
+    assert connect.disks().get(world.release.zone, world.names.disk) is None
+
+
+def test_every_step_can_run_twice_and_makes_nothing_twice(start: Start, connect: ClusterHook) -> None:
+    run = start("v1")
+    run.until("roll_out.identify")
+    since = time.time()
+    for step in ("open.lock", "stage.access", "stage.disk", "stage.hydrate", "stage.seal", "stage.publish"):
+        before = run.facts[step]["facts"]
+        run.step(step)
+        same = {k: v for k, v in before.items() if k not in ("fetched_bytes", "seconds")}
+        assert {k: run.facts[step]["facts"][k] for k in same} == same, step
+    assert [w for w in writes(since) if run.world().names.disk in w["path"]] == []
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
