@@ -1,4 +1,7 @@
-"""The metadata server of one node, as far as the CSI driver and google-auth ask it."""
+"""The metadata server of one node, as far as the CSI driver and google-auth ask it.
+
+Like the real one it refuses who does not send `Metadata-Flavor: Google`. It never changes and cannot be waited on.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,13 @@ def handler(known: dict[str, str]) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path = self.path.split("?")[0].removeprefix(PREFIX).strip("/")
             body = known.get(path, "").encode()
-            self.send_response(200 if path in known else 404)
+            asked_rightly = not path or self.headers.get("Metadata-Flavor") == "Google"
+            self.send_response((200 if path in known else 404) if asked_rightly else 403)
             self.send_header("Metadata-Flavor", "Google")
+            self.send_header(
+                "Content-Type", "application/json" if path.endswith("/token") else "application/text"
+            )
+            body = body if asked_rightly else b""
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -203,13 +203,13 @@ def _random(path: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _volume(folder: Path, size_mib: int) -> Iterator[Path]:
-    """A file system in a file, as the disks of the bench are."""
+    """A file system in a file. Without the page cache below it, which a disk does not have either."""
     image, mount = folder / "disk.img", folder / "volume"
     mount.mkdir()
     with image.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size_mib << 20)
     _do("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
-    loop = _do("losetup", "--find", "--show", str(image)).strip()
+    loop = _do("losetup", "--find", "--show", "--direct-io=on", str(image)).strip()
     try:
         _do("mount", loop, str(mount))
         try:

@@ -8,6 +8,7 @@ so it imports nothing of the bench.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import dataclasses
 import itertools
@@ -27,6 +28,25 @@ from aiohttp import web
 _PIECE = re.compile(r"\s*\S+")
 _JUNK = ("zq", " xv", " qqo", " wrt", " zzk")
 _DRAIN_S = 60.0
+_BUCKETS_S = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    20.0,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +79,25 @@ class Wanted:
         return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
 
 
+class Histogram:
+    """Observed seconds, as Prometheus reads them."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BUCKETS_S) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect.bisect_left(_BUCKETS_S, seconds)] += 1
+        self._sum += seconds
+
+    def text(self, name: str, labels: str) -> str:
+        edges = [*(str(b) for b in _BUCKETS_S), "+Inf"]
+        counts = list(itertools.accumulate(self._counts))
+        lines = [f'{name}_bucket{{{labels},le="{e}"}} {n}.0' for e, n in zip(edges, counts, strict=True)]
+        lines += [f"{name}_sum{{{labels}}} {self._sum}", f"{name}_count{{{labels}}} {counts[-1]}.0"]
+        return "\n".join([f"# TYPE {name} histogram", *lines, ""])
+
+
 class Engine:
     """One served model."""
 
@@ -68,6 +107,7 @@ class Engine:
         self.running = self.waiting = 0
         self.tokens: Counter[str] = Counter({"prompt": 0, "generation": 0})
         self.finished: Counter[str] = Counter({"stop": 0, "length": 0, "abort": 0})
+        self.first_token, self.whole = Histogram(), Histogram()
         self._slots = asyncio.Condition()
 
     def app(self) -> web.Application:
@@ -98,6 +138,9 @@ class Engine:
         text = "".join(f"# TYPE vllm:{name} {kind}\n" for name, kind in kinds.items())
         for name, label, value in samples:
             text += f'vllm:{name}{{engine="0",{label}model_name="{self.name}"}} {value}\n'
+        labels = f'engine="0",model_name="{self.name}"'
+        text += self.first_token.text("vllm:time_to_first_token_seconds", labels)
+        text += self.whole.text("vllm:e2e_request_latency_seconds", labels)
         return web.Response(text=text, content_type="text/plain")
 
     async def knobs(self, request: web.Request) -> web.Response:
@@ -115,6 +158,7 @@ class Engine:
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Chat and plain completions, streamed or not."""
+        arrived = time.monotonic()
         try:
             body: dict[str, Any] = json.loads(await request.read())
             chat = request.path.endswith("/chat/completions")
@@ -131,7 +175,7 @@ class Engine:
         async with self._slot():
             while self.behaviour.hang:
                 await asyncio.sleep(0.02)
-            return await self._serve(request, body, wanted, chat=chat)
+            return await self._serve(request, body, wanted, chat=chat, arrived=arrived)
 
     def _wanted(self, prompt: str, body: Mapping[str, Any]) -> Wanted | None:
         used = len(_PIECE.findall(prompt)) or 1
@@ -168,7 +212,7 @@ class Engine:
                 self._slots.notify_all()
 
     async def _serve(
-        self, request: web.Request, body: Mapping[str, Any], wanted: Wanted, *, chat: bool
+        self, request: web.Request, body: Mapping[str, Any], wanted: Wanted, *, chat: bool, arrived: float
     ) -> web.StreamResponse:
         self.tokens["prompt"] += wanted.prompt_tokens
         reply = _Reply(self.name, chat=chat)
@@ -183,10 +227,13 @@ class Engine:
                 request.transport.abort()
             await asyncio.sleep(self.behaviour.token_seconds)
             self.tokens["generation"] += 1
+            if n == 0:
+                self.first_token.observe(time.monotonic() - arrived)
             if stream is not None:
                 last = n == len(wanted.pieces) - 1
                 await stream.write(reply.event(piece, wanted.reason if last else None))
         self.finished[wanted.reason] += 1
+        self.whole.observe(time.monotonic() - arrived)
         if stream is None:
             return web.json_response(reply.whole("".join(wanted.pieces), wanted))
         if (body.get("stream_options") or {}).get("include_usage"):
@@ -236,9 +283,13 @@ def _error(code: int, kind: str, message: str) -> web.Response:
 
 
 def load(model: Path) -> Behaviour:
-    """What the model's folder asks for. Raises: TypeError for a knob that there is not."""
-    sim = model / "sim.json"
-    return Behaviour(**json.loads(sim.read_bytes())) if sim.exists() else Behaviour()
+    """What the model's folder asks for.
+
+    Raises:
+        OSError: no sim.json, so no model for this engine.
+        TypeError: a knob that there is not.
+    """
+    return Behaviour(**json.loads((model / "sim.json").read_bytes()))
 
 
 async def serve(engine: Engine, host: str, port: int, stop: asyncio.Event) -> None:

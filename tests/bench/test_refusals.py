@@ -85,10 +85,7 @@ def test_a_foreign_disk_of_the_same_name_is_left_alone(start: Start, connect: Cl
 def test_a_volume_of_the_same_name_bound_elsewhere_is_left_alone(start: Start, kube: Kubernetes) -> None:
     run = start("v1")
     run.until("stage.seal")
-    pv = json.loads(
-        json.dumps(run.world().store.read_text(f"{run.world().names.folder()}/manifests.jsonl")[0])
-    )  # type: ignore[index]
-    body = manifests.from_lines(pv)["pv"]
+    body = evidence.manifest(run.world(), "pv")
     body["spec"]["claimRef"]["name"] = "somebody-elses"
     kube.apply(body)
     failure = refused(run, "stage.publish")
@@ -143,7 +140,7 @@ def test_a_stranger_behind_the_preview_service_ends_the_release(start: Start, ku
         "--timeout=60s",
     )
     try:
-        with pytest.raises(Permanent, match=r"loaded /model/other|runs image"):
+        with pytest.raises(Permanent, match=r"loaded /tmp/other, not /model/"):
             run.step("roll_out.identify")
     finally:
         kube.delete(Ref.of(stranger))

@@ -133,7 +133,7 @@ def test_a_step_of_a_run_that_lost_its_lease_changes_nothing(start: Start, conne
     thief = start("v1", holder="thief")
     thief.run_is_over = lambda holder: True
     thief.until("open.lock")
-    with pytest.raises(Conflict, match="held by release__.*/thief, not by this run"):
+    with pytest.raises(Conflict, match=r"held by release__.*/thief, not by this run"):
         one.step("stage.disk")
     world = one.world()
     assert connect.disks().get(world.release.zone, world.names.disk) is None

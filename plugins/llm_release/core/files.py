@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from llm_release.core.exitcodes import Code, Refused
 
@@ -40,6 +41,20 @@ class RemoteFile:
     def identity(self) -> str:
         """`sha256:...` or `blob:...`: what the bytes on a volume must hash to."""
         return f"sha256:{self.sha256}" if self.sha256 else f"blob:{self.blob_id}"
+
+
+class Hash(Protocol):
+    """What hashlib's objects are."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def new_hash(file: RemoteFile) -> Hash:
+    """The hash whose hex digest over the content is the file's `sha256`, or else its `blob_id`."""
+    if file.sha256:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
 
 
 def select(files: Iterable[RemoteFile], patterns: Sequence[str]) -> tuple[RemoteFile, ...]:

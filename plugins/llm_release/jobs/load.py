@@ -81,6 +81,7 @@ async def _offer(plan: Plan, due: Sequence[float]) -> tuple[list[Sample], list[f
             tasks.append(asyncio.create_task(ask))
         outcomes = await asyncio.gather(*tasks)
         gc.enable()
+        gc.unfreeze()
         probe.cancel()
         progress.cancel()
     return [_sample(at, o, start) for at, o in zip(due, outcomes, strict=True)], lags

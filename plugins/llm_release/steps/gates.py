@@ -30,7 +30,7 @@ def measure(
         spec=world.spec,
         cluster=world.cluster,
         release=world.release,
-        attempt=f"{world.of(Locked).fence}{'-again' if again else ''}",
+        attempt=f"{world.of(Locked).fence}{'b' if again else ''}",
         url=f"http://{world.of(Deployed).preview}",
         output=evidence.uri(world, file),
     )

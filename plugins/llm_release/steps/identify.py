@@ -20,7 +20,6 @@ from llm_release.steps import disk, lock
 from llm_release.steps.disk import Volume
 from llm_release.steps.world import World
 
-
 ENDPOINTS_WITHIN_S = 20
 """EndpointSlices follow readiness within a second or two."""
 

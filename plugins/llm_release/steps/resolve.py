@@ -9,10 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llm_release.clients.hub import ModelRevision
 from llm_release.core import files as listing
 from llm_release.core.errors import Permanent
+from llm_release.core.files import RemoteFile
 from llm_release.core.release import Release, release_id
 from llm_release.steps.world import World
+
+
+INDEX_LIMIT = 64 << 20
+"""Bytes; the shard index of the largest open models is 9 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,7 @@ def run(world: World) -> Resolved:
     revision = world.request.revision or spec.model.revision
     found = world.hub.model(spec.model.repo, revision)
     chosen = listing.select(found.files, spec.model.files)
-    _check(world, found.files, chosen, found.license, found.commit)
+    _check(world, found, chosen)
     digest = listing.listing_digest(chosen)
     tag = world.request.image or spec.engine.image
     image = world.registry.digest(tag)
@@ -59,33 +65,29 @@ def run(world: World) -> Resolved:
     return Resolved(release)
 
 
-def _check(
-    world: World,
-    every: tuple[listing.RemoteFile, ...],
-    chosen: tuple[listing.RemoteFile, ...],
-    license_: str | None,
-    commit: str,
-) -> None:
-    model = world.spec.model
+def _check(world: World, found: ModelRevision, chosen: tuple[RemoteFile, ...]) -> None:
+    model, commit = world.spec.model, found.commit
     where = f"{model.repo} at {commit[:12]}"
     if not any(f.path.endswith(".safetensors") for f in chosen):
         raise Permanent(
             f"{where} has no safetensors files among those chosen by model.files.",
             next_action="choose a repository (or revision) with safetensors, or correct model.files.",
         )
-    code = [f.path for f in every if f.path.endswith(".py")]
+    code = [f.path for f in found.files if f.path.endswith(".py")]
     if code and not model.trust_remote_code:
         raise Permanent(
             f"{where} carries code ({', '.join(code[:3])}).",
             next_action="read that code, then set model.trust_remote_code: true, or choose another repository.",
         )
-    if model.licenses and license_ not in model.licenses:
+    if model.licenses and found.license not in model.licenses:
         raise Permanent(
-            f"{where} has the licence {license_ or 'unknown'}; model.licenses allows {', '.join(model.licenses)}.",
+            f"{where} has the licence {found.license or 'unknown'}; model.licenses allows {', '.join(model.licenses)}.",
             next_action="add the licence to model.licenses if it may be served.",
         )
-    for index in (f for f in chosen if f.path.endswith(".safetensors.index.json")):
-        text = world.hub.read_small(model.repo, commit, index.path)
+    if found.gated or found.private:
+        return  # the index is not for us to read; the hydrator checks it, with the token
+    for index in listing.indexes(chosen):
+        text = world.hub.read_small(model.repo, commit, index.path, limit=INDEX_LIMIT)
         missing = listing.missing_shards(index.path, text, [f.path for f in chosen])
         if missing:
             raise Permanent(

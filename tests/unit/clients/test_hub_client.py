@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import email.message
+import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from huggingface_hub import HfApi
@@ -17,7 +20,7 @@ from llm_release.clients.hub_http import HubHttp, Lines
 from llm_release.clients.wire import target
 from llm_release.core.errors import Permanent, ReleaseError, Transient, Unavailable
 from llm_release.core.exitcodes import Code, Refused
-from tests.unit.support.hub import COMMIT, GOOD_TOKEN, Fault
+from tests.unit.support.hub import COMMIT, GOOD_TOKEN, OTHER_TOKEN, Fault
 from tests.unit.support.hub import Hub as FaultyHub
 
 FILES = {"config.json": b'{"a": 1}', "model.safetensors": bytes(range(256)) * 100, "folder/a b#c.json": b"{}"}
@@ -34,9 +37,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "_PAUSES_S", (0.01, 0.02))
 
 
-def test_a_revision_is_a_commit_with_every_file_over_all_pages(served: FaultyHub) -> None:
-    served.page = 2
-    found = Hub(served.url).model("acme/model", "v1")
+def test_a_revision_is_a_commit_with_every_file_over_all_pages() -> None:
+    with FaultyHub(FILES, page=2) as served:
+        found = Hub(served.url).model("acme/model", "v1")
     assert (found.commit, found.gated, found.private, found.license) == (COMMIT, False, False, "gemma")
     assert [f.path for f in found.files] == sorted(FILES)
     assert {f.path: f.size for f in found.files} == {p: len(d) for p, d in FILES.items()}
@@ -69,7 +72,7 @@ def test_a_file_that_is_larger_than_expected_is_refused(served: FaultyHub) -> No
     [
         ("gated/model", None, Code.TOKEN_MISSING),
         ("gated/model", "hf_wrong", Code.TOKEN_REFUSED),
-        ("gated/model", "hf_other", Code.TERMS_NOT_ACCEPTED),
+        ("gated/model", OTHER_TOKEN, Code.TERMS_NOT_ACCEPTED),
         ("private/model", None, Code.TOKEN_MISSING),
         ("private/model", "hf_wrong", Code.TOKEN_REFUSED),
     ],
@@ -90,14 +93,30 @@ def test_an_accepted_token_may_download_and_one_byte_is_all_it_takes(served: Fau
 
 def test_the_token_goes_to_the_hub_and_never_to_where_it_redirects(served: FaultyHub) -> None:
     Hub(served.url, GOOD_TOKEN).check_download("gated/model", COMMIT, "model.safetensors")
-    assert {(a.origin, a.token) for a in served.asked} == {("hub", f"Bearer {GOOD_TOKEN}"), ("cdn", None)}
+    assert {(a.origin, a.token) for a in served.asked} == {("hub", True), ("cdn", False)}
 
 
-def test_a_next_page_on_another_origin_is_not_followed(served: FaultyHub) -> None:
-    served.page, served.link_to = 1, served.cdn
-    with pytest.raises(Permanent, match="another origin"):
-        Hub(served.url, GOOD_TOKEN).model("acme/model", "main")
-    assert all(a.origin == "hub" for a in served.asked)
+class _Lures(BaseHTTPRequestHandler):
+    """A hub whose list of files goes on at another origin."""
+
+    def do_GET(self) -> None:
+        document: object = {"sha": COMMIT} if "/revision/" in self.path else []
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Link", '<http://127.0.0.1:1/api/models/x>; rel="next"')
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_next_page_on_another_origin_is_not_followed() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Lures) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with pytest.raises(Permanent, match="another origin"):
+            Hub(f"http://127.0.0.1:{server.server_address[1]}", GOOD_TOKEN).model("acme/model", "main")
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -126,30 +145,30 @@ def test_a_missing_file_is_refused(served: FaultyHub) -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_a_busy_hub_is_asked_three_times(served: FaultyHub, status: int) -> None:
-    served.faults = [Fault("/revision/", status=status, times=2)]
+    served.goes_wrong(Fault("/revision/", status=status, times=2))
     assert Hub(served.url).model("acme/model", "main").commit == COMMIT
-    served.faults = [Fault("/revision/", status=status, times=3)]
+    served.goes_wrong(Fault("/revision/", status=status, times=3))
     with pytest.raises(Busy, match=f"answered {status}"):
         Hub(served.url).model("acme/model", "main")
 
 
 def test_a_wait_that_the_hub_asks_for_is_kept_but_not_for_ever(served: FaultyHub) -> None:
-    served.faults = [Fault("/revision/", status=429, headers={"Retry-After": "1"})]
+    served.goes_wrong(Fault("/revision/", status=429, retry_after=1))
     started = time.monotonic()
     Hub(served.url).model("acme/model", "main")
     assert time.monotonic() - started >= 1
-    served.faults = [Fault("/revision/", status=429, headers={"Retry-After": "3600"})]
+    served.goes_wrong(Fault("/revision/", status=429, retry_after=3600))
     with pytest.raises(Busy):
         Hub(served.url).model("acme/model", "main")
 
 
 def test_a_cut_answer_is_asked_for_again(served: FaultyHub) -> None:
-    served.faults = [Fault("/config.json", cut=3, times=2)]
+    served.goes_wrong(Fault("/config.json", cut=3, times=2))
     assert Hub(served.url).read_small("acme/model", COMMIT, "config.json") == FILES["config.json"]
 
 
 def test_a_hub_that_stalls_is_given_up_after_the_timeout(served: FaultyHub) -> None:
-    served.faults = [Fault("/config.json", stall=3, times=9)]
+    served.goes_wrong(Fault("/config.json", stall=3, times=9))
     started = time.monotonic()
     with pytest.raises(Transient, match="timed out"):
         Hub(served.url, timeout_s=0.2).read_small("acme/model", COMMIT, "config.json")
@@ -216,7 +235,7 @@ def test_waits_are_read_from_the_headers_that_the_hub_uses(
 
 
 def test_every_error_of_the_hub_names_one_next_action(served: FaultyHub) -> None:
-    served.faults = [Fault("/revision/", status=418)]
+    served.goes_wrong(Fault("/revision/", status=418))
     with pytest.raises(ReleaseError) as e:
         Hub(served.url).model("acme/model", "main")
     assert e.value.next_action

@@ -46,6 +46,10 @@ def test_the_principal_of_a_token_is_whoever_asked_for_it(google: GoogleApis) ->
     assert [w["principal"] for w in google.control("GET", "writes")["writes"]] == [EMAIL]
 
 
+def test_the_clusters_own_bearer_is_good_without_an_exchange(google: GoogleApis) -> None:
+    assert project(google, "bearer-of-the-cluster") == "demo"
+
+
 def test_an_unknown_token_is_refused(google: GoogleApis) -> None:
     for bearer in ("made-up", ""):
         with pytest.raises(OSError, match="401"):

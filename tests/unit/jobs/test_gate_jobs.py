@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -20,10 +17,10 @@ from llm_release.core.exitcodes import Code
 from llm_release.jobs import evidence
 from tests.unit.support.engine import Engine, Reply
 from tests.unit.support.gcs import gcs as gcs
-from tests.unit.support.hub import COMMIT, GOOD_TOKEN
+from tests.unit.support.hub import COMMIT, GOOD_TOKEN, OTHER_TOKEN
 from tests.unit.support.hub import Hub as FaultyHub
+from tests.unit.support.jobs import Job
 
-ROOT = Path(__file__).resolve().parents[3]
 PROMPTS = """
 prompts:
   - {name: capital, messages: [{role: user, content: "Capital of Japan?"}], must_contain: [Tokyo]}
@@ -40,54 +37,43 @@ def engine() -> Iterator[Engine]:
         yield served
 
 
-class Job:
-    def __init__(self, folder: Path) -> None:
-        self.message, self.prompts = folder / "termination-log", folder / "prompts.yaml"
-        self.prompts.write_text(PROMPTS)
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "plugins"),
-            "TERMINATION_LOG": str(self.message),
-        }
+class Gate:
+    """The gate jobs against an engine."""
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", f"llm_release.jobs.{name}", *arguments]
-        return subprocess.Popen(
-            argv, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.jobs = {n: Job(n, folder, monkeypatch, capsys) for n in ("smoke", "load", "access")}
+        self.prompts = folder / "prompts.yaml"
+        self.prompts.write_text(PROMPTS)
 
     def run(self, name: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
-        process = self.start(name, *arguments)
-        output, _ = process.communicate(timeout=60)
-        result = json.loads(self.message.read_text())
-        assert (
-            json.loads(output.splitlines()[-1].removeprefix("result ")) == result
-            or "no termination" in output
-        )
-        assert len(self.message.read_bytes()) < 4000
-        return process.returncode, result, output
+        job = self.jobs[name]
+        code, output = job.run(*arguments)
+        said = next(line for line in output.splitlines() if line.startswith("result "))
+        assert json.loads(said.removeprefix("result ")) == job.result
+        assert len(job.message.read_bytes()) < 4000
+        return code, job.result, output
 
     def smoke(self, url: str, *more: str) -> tuple[int, dict[str, Any], str]:
-        return self.run(
-            "smoke", "--url", url, "--model", "m", "--prompts", str(self.prompts), "--timeout", "3", *more
-        )
+        return self.run("smoke", *self.asked(url), "--timeout", "3", *more)
 
-    def load(
-        self, url: str, *more: str, rate: str = "40", duration: str = "1"
-    ) -> tuple[int, dict[str, Any], str]:
-        return self.run("load", *self.load_arguments(url, rate, duration), *more)
+    def load(self, url: str, *more: str) -> tuple[int, dict[str, Any], str]:
+        return self.run("load", *self.plan(url, rate="40", duration="1"), *more)
 
-    def load_arguments(self, url: str, rate: str, duration: str) -> list[str]:
-        plan = ["--rate", rate, "--duration", duration, "--timeout", "1", "--seed", "1"]
-        return ["--url", url, "--model", "m", "--prompts", str(self.prompts), *plan]
+    def asked(self, url: str) -> list[str]:
+        return ["--url", url, "--model", "m", "--prompts", str(self.prompts)]
+
+    def plan(self, url: str, *, rate: str, duration: str) -> list[str]:
+        return [*self.asked(url), "--rate", rate, "--duration", duration, "--timeout", "1", "--seed", "1"]
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job(tmp_path)
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gate:
+    return Gate(tmp_path, monkeypatch, capsys)
 
 
-def test_right_answers_pass(job: Job, engine: Engine) -> None:
+def test_right_answers_pass(job: Gate, engine: Engine) -> None:
     code, result, _ = job.smoke(engine.url)
     assert code == 0
     assert result == {
@@ -101,32 +87,32 @@ def test_right_answers_pass(job: Job, engine: Engine) -> None:
     assert len(engine.asked) == 4, "two calls warm up and are not judged"
 
 
-def test_a_wrong_answer_is_a_measurement_and_not_a_failed_job(job: Job, engine: Engine) -> None:
+def test_a_wrong_answer_is_a_measurement_and_not_a_failed_job(job: Gate, engine: Engine) -> None:
     engine.default = Reply("Kyoto 4 .")
     code, result, _ = job.smoke(engine.url)
     assert (code, result["verdict"], result["passed"]) == (0, "FAIL", 1)
     assert "capital: does not contain 'Tokyo'" in result["reasons"][0]
 
 
-def test_errors_of_the_warm_up_are_not_judged(job: Job, engine: Engine) -> None:
+def test_errors_of_the_warm_up_are_not_judged(job: Gate, engine: Engine) -> None:
     engine.replies = deque([Reply(status=500), Reply(status=503)])
     assert job.smoke(engine.url)[1]["verdict"] == "PASS"
 
 
-def test_an_engine_that_nobody_reaches_is_an_invalid_measurement(job: Job) -> None:
+def test_an_engine_that_nobody_reaches_is_an_invalid_measurement(job: Gate) -> None:
     code, result, _ = job.smoke("http://127.0.0.1:1", "--reach", "0.5")
     assert (code, result["verdict"], result["passed"]) == (0, "INVALID", 0)
     assert "cannot be reached" in result["reasons"][0]
 
 
-def test_many_long_reasons_still_fit_into_the_message(job: Job, engine: Engine) -> None:
+def test_many_long_reasons_still_fit_into_the_message(job: Gate, engine: Engine) -> None:
     one = {"prompt": "x", "must_contain": ["y" * 400] * 5}
     job.prompts.write_text(json.dumps({"prompts": [{"name": f"p{n}", **one} for n in range(20)]}))
     assert job.smoke(engine.url)[1]["verdict"] == "FAIL"
 
 
 @pytest.mark.parametrize("text", ["prompts: [", "prompts: [{name: a}]", "\x00", "prompts:"])
-def test_a_prompts_file_that_is_wrong_is_told(job: Job, text: str) -> None:
+def test_a_prompts_file_that_is_wrong_is_told(job: Gate, text: str) -> None:
     job.prompts.write_text(text)
     code, result, _ = job.smoke("http://127.0.0.1:1")
     assert code == Code.BAD_INPUT
@@ -143,8 +129,8 @@ def test_a_store_that_is_not_there_costs_the_copy_and_not_the_result(
     assert json.loads(said.removeprefix("evidence ")) == {"answers": ["Tokyo"]}
 
 
-def test_the_full_result_goes_to_the_store(job: Job, engine: Engine, gcs: str) -> None:
-    job.environment["STORAGE_EMULATOR_HOST"] = gcs
+def test_the_full_result_goes_to_the_store(job: Gate, engine: Engine, gcs: str) -> None:
+    job.jobs["load"].environment["STORAGE_EMULATOR_HOST"] = gcs
     code, result, output = job.load(engine.url, "--output", "gs://llm-releases/r/load/result.json")
     assert (code, result["stored"]) == (0, True), output
     kept = store.Store("llm-releases", "r", store.connect(gcs)).read_text("load/result.json")
@@ -155,7 +141,7 @@ def test_the_full_result_goes_to_the_store(job: Job, engine: Engine, gcs: str) -
     assert sum(second["sent"] for second in document["arms"]["candidate"]["timeseries"]) == 40
 
 
-def test_an_offered_load_is_answered_and_counted(job: Job, engine: Engine) -> None:
+def test_an_offered_load_is_answered_and_counted(job: Gate, engine: Engine) -> None:
     code, result, output = job.load(engine.url)
     assert code == 0, output
     assert (result["offered"], result["ok"], result["success"], result["errors"]) == (40, 40, 1.0, {})
@@ -164,13 +150,13 @@ def test_an_offered_load_is_answered_and_counted(job: Job, engine: Engine) -> No
     assert len(engine.asked) == 41, "one call warms up and is not counted"
 
 
-def test_poisson_arrivals_are_decided_by_the_seed(job: Job, engine: Engine) -> None:
+def test_poisson_arrivals_are_decided_by_the_seed(job: Gate, engine: Engine) -> None:
     offered = {job.load(engine.url, "--arrivals", "poisson")[1]["offered"] for _ in range(2)}
     assert len(offered) == 1
     assert 20 < offered.pop() < 65
 
 
-def test_failures_of_every_class_stay_in_the_denominator(job: Job, engine: Engine) -> None:
+def test_failures_of_every_class_stay_in_the_denominator(job: Gate, engine: Engine) -> None:
     bad = [Reply(status=503), Reply(end="error"), Reply(end="cut"), Reply(text=""), Reply(end="hang")]
     engine.replies = deque([Reply(), *bad, *bad])
     _, result, _ = job.load(engine.url)
@@ -179,7 +165,7 @@ def test_failures_of_every_class_stay_in_the_denominator(job: Job, engine: Engin
     assert result["errors"] == dict.fromkeys(classes, 2)
 
 
-def test_a_dead_engine_is_zero_of_everything_that_was_offered(job: Job) -> None:
+def test_a_dead_engine_is_zero_of_everything_that_was_offered(job: Gate) -> None:
     _, result, _ = job.load("http://127.0.0.1:1")
     assert (result["offered"], result["ok"], result["success"]) == (40, 0, 0.0)
     assert result["errors"] == {"connect_refused": 40}
@@ -187,22 +173,22 @@ def test_a_dead_engine_is_zero_of_everything_that_was_offered(job: Job) -> None:
 
 
 def test_a_server_that_stands_still_shows_in_the_latencies_and_not_in_the_arrivals(
-    job: Job, engine: Engine
+    job: Gate, engine: Engine
 ) -> None:
-    process = job.start("load", *job.load_arguments(engine.url, "50", "2"))
+    process = job.jobs["load"].start(*job.plan(engine.url, rate="50", duration="2"))
     until = time.monotonic() + 20
     while len(engine.asked) < 30 and time.monotonic() < until:
         time.sleep(0.01)
     engine._loop.call_soon_threadsafe(time.sleep, 0.6)
     process.communicate(timeout=30)
-    result = json.loads(job.message.read_text())
+    result = job.jobs["load"].result
     assert (result["offered"], result["ok"]) == (100, 100)
     assert result["e2e_ms"]["p99"] > 500
     assert result["late_ms_p99"] < 0.5 * result["e2e_ms"]["p99"]
 
 
-def test_a_client_that_stands_still_calls_itself_invalid(job: Job, engine: Engine) -> None:
-    process = job.start("load", *job.load_arguments(engine.url, "50", "2"))
+def test_a_client_that_stands_still_calls_itself_invalid(job: Gate, engine: Engine) -> None:
+    process = job.jobs["load"].start(*job.plan(engine.url, rate="50", duration="2"))
     until = time.monotonic() + 20
     while len(engine.asked) < 30 and time.monotonic() < until:
         time.sleep(0.01)
@@ -210,7 +196,7 @@ def test_a_client_that_stands_still_calls_itself_invalid(job: Job, engine: Engin
     time.sleep(0.6)
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=30)
-    result = json.loads(job.message.read_text())
+    result = job.jobs["load"].result
     assert not result["valid"]
     assert any("sent late" in r for r in result["reasons"])
 
@@ -219,7 +205,7 @@ def test_a_client_that_stands_still_calls_itself_invalid(job: Job, engine: Engin
     "arguments",
     [["--rate", "0"], ["--duration", "-1"], ["--rate", "x"], ["--rate", "nan"], ["--arrivals", "burst"]],
 )
-def test_a_load_that_cannot_be_is_refused(job: Job, arguments: list[str]) -> None:
+def test_a_load_that_cannot_be_is_refused(job: Gate, arguments: list[str]) -> None:
     code, result, _ = job.load("http://127.0.0.1:1", *arguments)
     assert code == Code.BAD_INPUT
     assert result["error"]["class"] == "permanent"
@@ -229,22 +215,22 @@ def test_a_load_that_cannot_be_is_refused(job: Job, arguments: list[str]) -> Non
     ("token", "code"),
     [
         (None, Code.TOKEN_MISSING),
-        ("hf_other", Code.TERMS_NOT_ACCEPTED),
+        (OTHER_TOKEN, Code.TERMS_NOT_ACCEPTED),
         ("hf_wrong", Code.TOKEN_REFUSED),
         (GOOD_TOKEN, 0),
     ],
 )
 def test_access_tells_why_a_token_may_not_download(
-    job: Job, tmp_path: Path, token: str | None, code: int
+    job: Gate, tmp_path: Path, token: str | None, code: int
 ) -> None:
     if token:
         (tmp_path / "token").write_text(token + "\n")
-    job.environment["HF_TOKEN_PATH"] = str(tmp_path / "token")
+    job.jobs["access"].environment["HF_TOKEN_PATH"] = str(tmp_path / "token")
     with FaultyHub({"model.safetensors": bytes(20_000)}) as hub:
-        job.environment["HF_ENDPOINT"] = hub.url
+        job.jobs["access"].environment["HF_ENDPOINT"] = hub.url
         found, result, output = job.run(
             "access", "--repo", "gated/model", "--commit", COMMIT, "--path", "model.safetensors"
         )
     assert found == code, output
-    assert not token or token not in output + job.message.read_text()
+    assert not token or token not in output + json.dumps(result)
     assert result.get("token") is (True if code == 0 else None)

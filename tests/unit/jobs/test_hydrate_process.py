@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llm_release.core.exitcodes import PERMANENT, Code
 from tests.unit.support.hub import COMMIT, GOOD_TOKEN, Fault, Hub
+from tests.unit.support.jobs import Job
 
-ROOT = Path(__file__).resolve().parents[3]
 SHARD = 14 << 20
 FILES = {
     **{f"model-{n}.safetensors": random.Random(n).randbytes(SHARD) for n in range(2)},
@@ -33,38 +29,18 @@ def served() -> Iterator[Hub]:
         yield server
 
 
-class Job:
-    """`python -m llm_release.jobs.hydrate` against a hub."""
+class Hydration(Job):
+    """The hydrator against a hub, into a folder of the test."""
 
-    def __init__(self, served: Hub, folder: Path) -> None:
-        self.served, self.dest, self.message = served, folder / "volume", folder / "termination-log"
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT / "plugins"),
-            "HF_ENDPOINT": served.url,
-            "TERMINATION_LOG": str(self.message),
-        }
+    served: Hub
+    dest: Path
 
-    def start(self, *extra: str, repo: str = "acme/model", commit: str = COMMIT) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "llm_release.jobs.hydrate", "--repo", repo, "--commit", commit]
-        argv += ["--dest", str(self.dest), "--release", "r1", *extra]
-        return subprocess.Popen(
-            argv, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def run(self, *extra: str, repo: str = "acme/model") -> tuple[int, str]:
-        process = self.start(*extra, repo=repo)
-        output, _ = process.communicate(timeout=60)
-        return process.returncode, output
-
-    @property
-    def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.message.read_text())
-        return found
+    def arguments(self, *extra: str, repo: str = "acme/model") -> list[str]:
+        return ["--repo", repo, "--commit", COMMIT, "--dest", str(self.dest), "--release", "r1", *extra]
 
     def stop_at(self, share: float, number: signal.Signals) -> tuple[int, str]:
         """Sends a signal when that share of the bytes has left the hub."""
-        process = self.start()
+        process = self.start(*self.arguments())
         while self.served.sent < share * TOTAL and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(number)
@@ -78,25 +54,33 @@ class Job:
 
 
 @pytest.fixture
-def job(served: Hub, tmp_path: Path) -> Job:
-    return Job(served, tmp_path)
+def job(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Hydration:
+    made = Hydration("hydrate", tmp_path, monkeypatch, capsys)
+    made.served, made.dest = served, tmp_path / "volume"
+    made.environment["HF_ENDPOINT"] = served.url
+    return made
 
 
-def test_a_hydration_ends_with_0_and_the_same_result_on_stdout_and_in_the_message(job: Job) -> None:
-    code, output = job.run()
-    assert code == 0
+def test_a_hydration_ends_with_0_and_the_same_result_on_stdout_and_in_the_message(job: Hydration) -> None:
+    process = job.start(*job.arguments())
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
     assert json.loads(output.splitlines()[-1].removeprefix("result ")) == job.result
     assert (job.result["kind"], job.result["bytes"], job.result["release"]) == ("hydrate", TOTAL, "r1")
     job.check()
 
 
-def test_killed_at_half_and_started_again_it_fetches_next_to_nothing_twice(job: Job, served: Hub) -> None:
-    served.rate = 10e6
+def test_killed_at_half_and_started_again_it_fetches_next_to_nothing_twice(
+    job: Hydration, served: Hub
+) -> None:
+    served.slow_to(10e6)
     code, _ = job.stop_at(0.5, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert not (job.dest / ".llm-release.json").exists()
-    served.rate = None
-    assert job.run()[0] == 0
+    served.slow_to(None)
+    assert job.run(*job.arguments())[0] == 0
     job.check()
     assert job.result["fetched_bytes"] + job.result["resumed_bytes"] == TOTAL
     # Each of the 4 connections holds up to 1 MiB that no record names yet, and what its socket holds: on this
@@ -105,14 +89,14 @@ def test_killed_at_half_and_started_again_it_fetches_next_to_nothing_twice(job: 
     assert job.result["resumed_bytes"] >= 0.25 * TOTAL
 
 
-def test_told_to_stop_it_keeps_what_it_has_and_says_that_a_retry_helps(job: Job, served: Hub) -> None:
-    served.rate = 10e6
+def test_told_to_stop_it_keeps_what_it_has_and_says_that_a_retry_helps(job: Hydration, served: Hub) -> None:
+    served.slow_to(10e6)
     code, _ = job.stop_at(0.4, signal.SIGTERM)
     assert code == Code.TRANSIENT
     assert job.result["error"]["class"] == "transient"
     assert "SIGTERM" in job.result["error"]["cause"]
-    served.rate = None
-    assert job.run()[0] == 0
+    served.slow_to(None)
+    assert job.run(*job.arguments())[0] == 0
     assert job.result["resumed_bytes"] >= 0.3 * TOTAL
     job.check()
 
@@ -130,16 +114,16 @@ def test_told_to_stop_it_keeps_what_it_has_and_says_that_a_retry_helps(job: Job,
         (
             [],
             "acme/model",
-            Fault("/tree/", status=503, headers={"Retry-After": "60"}, times=9),
+            Fault("/tree/", status=503, retry_after=60, times=9),
             Code.TRANSIENT,
         ),
     ],
 )
 def test_the_exit_code_tells_what_a_retry_would_do(
-    job: Job, served: Hub, arguments: list[str], repo: str, fault: Fault | None, code: Code
+    job: Hydration, served: Hub, arguments: list[str], repo: str, fault: Fault | None, code: Code
 ) -> None:
-    served.faults = [fault] if fault else []
-    found, output = job.run(*arguments, repo=repo)
+    served.goes_wrong(*([fault] if fault else []))
+    found, output = job.run(*job.arguments(*arguments, repo=repo))
     assert found == code, output
     error = job.result["error"]
     assert (error["class"] == "permanent") == (code in PERMANENT)
@@ -159,12 +143,12 @@ def test_the_exit_code_tells_what_a_retry_would_do(
     ],
 )
 def test_the_token_is_in_no_output_and_not_on_the_volume(
-    job: Job, tmp_path: Path, content: str, code: int
+    job: Hydration, tmp_path: Path, content: str, code: int
 ) -> None:
     secret = tmp_path / "token"
     secret.write_text(content)
     job.environment["HF_TOKEN_PATH"] = str(secret)
-    found, output = job.run(repo="gated/model")
+    found, output = job.run(*job.arguments(repo="gated/model"))
     assert found == code, output
     volume = b"".join(p.read_bytes() for p in job.dest.glob(".*")) if job.dest.exists() else b""
     for piece in content.split():
@@ -175,20 +159,20 @@ def test_the_token_is_in_no_output_and_not_on_the_volume(
         )
 
 
-def test_a_token_file_that_is_not_there_means_anonymous(job: Job, tmp_path: Path) -> None:
+def test_a_token_file_that_is_not_there_means_anonymous(job: Hydration, tmp_path: Path) -> None:
     job.environment["HF_TOKEN_PATH"] = str(tmp_path / "absent")
-    assert job.run()[0] == 0
+    assert job.run(*job.arguments())[0] == 0
 
 
-def test_it_runs_without_a_termination_log(job: Job) -> None:
+def test_it_runs_without_a_termination_log(job: Hydration) -> None:
     job.environment["TERMINATION_LOG"] = "/nonexistent/message"
-    code, output = job.run()
+    code, output = job.run(*job.arguments())
     assert code == 0, output
 
 
-def test_progress_is_told_with_bytes_rate_and_what_is_left(job: Job, served: Hub) -> None:
-    served.rate = 3e6
-    _, output = job.run()
+def test_progress_is_told_with_bytes_rate_and_what_is_left(job: Hydration, served: Hub) -> None:
+    served.slow_to(3e6)
+    _, output = job.run(*job.arguments())
     lines = [line for line in output.splitlines() if line.startswith("progress ")]
     assert len(lines) >= 2
     fields = dict(pair.split("=") for pair in lines[0].split()[1:])

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from llm_release.core.files import RemoteFile
+from llm_release.core.files import Hash, RemoteFile, new_hash
 from llm_release.core.spans import Span, Spans
 
 MIN_PART = 8 << 20
@@ -35,13 +35,15 @@ class FileState:
     remote: RemoteFile
     have: Spans
     """On the volume, fetched or resumed."""
+    hash: Hash
     free: deque[Span] = field(default_factory=deque)
     """Missing, and nobody is at it."""
     active: int = 0
     """Connections at work on it."""
     hashed: int = 0
-    """Bytes from the start that went through the hash."""
+    """Bytes from the start that went through `hash`."""
     hashing: bool = False
+    """Somebody has `hash` and moves `hashed`; nobody else may touch either."""
     dirty: int = 0
     """Bytes that were written and are not known to be on the disk."""
     verified: bool = False
@@ -74,7 +76,9 @@ class Board:
         self._hashable = threading.Condition(self._lock)
         self._synced = threading.Condition(self._lock)
         self._connections = connections
-        self.files = [FileState(i, f, h) for i, (f, h) in enumerate(zip(files, have, strict=True))]
+        self.files = [
+            FileState(i, f, h, new_hash(f)) for i, (f, h) in enumerate(zip(files, have, strict=True))
+        ]
         self.total = sum(f.size for f in files)
         self.resumed = sum(h.total for h in have)
         self.fetched = 0
@@ -97,9 +101,22 @@ class Board:
                 self._changed.wait()
             return None
 
-    def wrote(self, part: Part, count: int) -> None:
-        """`count` more bytes of the part are on the volume."""
+    def wrote(self, part: Part, data: memoryview) -> None:
+        """`data`, the next bytes of the part, are on the volume.
+
+        Where the hash of the file waits for just these, they go through it at once, while the cache of the
+        processor has them; the rest is read back by the verifiers.
+        """
+        count = len(data)
         with self._lock:
+            next_ = not part.file.hashing and part.file.hashed == part.at
+            part.file.hashing |= next_
+        if next_:
+            part.file.hash.update(data)
+        with self._lock:
+            if next_:
+                part.file.hashed += count
+                part.file.hashing = False
             part.file.have.add(part.at, part.at + count)
             part.at += count
             self.fetched += count
@@ -167,7 +184,7 @@ class Board:
         with self._lock:
             state.wrong += 1
             state.have = Spans()
-            state.hashed = 0
+            state.hash, state.hashed = new_hash(state.remote), 0
             state.hashing = False
             self._free_gaps(state)
             self._changed.notify_all()

@@ -180,7 +180,7 @@ class Fetcher(threading.Thread):
             done = 0
             while done < count:
                 done += os.pwrite(self._fds[part.file.index], view[done:count], part.at + done)
-        self._board.wrote(part, count)
+        self._board.wrote(part, view[:count])
         if self._board.crowded:
             self._since = None
             self._board.wait_for_room()

@@ -23,7 +23,7 @@ from llm_release.jobs.hydrate.fetch import Fetcher, Policy, Shared, Source
 from llm_release.jobs.hydrate.journal import Identity, Journal
 from llm_release.jobs.hydrate.progress import Progress
 from llm_release.jobs.hydrate.sync import Syncer
-from llm_release.jobs.hydrate.verify import Hash, Verifier
+from llm_release.jobs.hydrate.verify import Verifier
 from llm_release.jobs.hydrate.volume import TOOL, Volume, written
 from llm_release.jobs.result import log
 
@@ -129,13 +129,13 @@ def _drive(
     Raises:
         ReleaseError: the first one of any thread, or the main thread's own (a signal).
     """
-    shared, hashes = Shared(), dict[int, Hash]()
+    shared = Shared()
     fetchers = [
         Fetcher(board, source, fds=fds, journal=journal, shared=shared, policy=policy, number=n)
         for n in range(policy.connections)
     ]
     verifiers = [
-        Verifier(board, volume, fds=fds, journal=journal, hashes=hashes, number=n)
+        Verifier(board, volume, fds=fds, journal=journal, number=n)
         for n in range(min(4, os.cpu_count() or 1))
     ]
     syncer, progress = Syncer(board, fds=fds, journal=journal), Progress(board)

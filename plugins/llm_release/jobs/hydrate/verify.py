@@ -1,20 +1,17 @@
-"""Hashes every file in order, close behind the connections that write it, and judges it when it is whole.
+"""Hashes what did not come in order, close behind the connections, and judges every file when it is whole.
 
-The bytes are read back from the volume, not taken from the connections: that costs a copy from the page
-cache, and in return one path serves bytes that came in order, out of order, or in an earlier run.
+The bytes are read back from the volume: mostly a copy from the page cache, and the same path serves bytes that
+came out of order in this run and bytes that an earlier run left.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from typing import Protocol
 
 from llm_release.core.errors import Transient
 from llm_release.core.exitcodes import Code, Refused
-from llm_release.core.files import RemoteFile
 from llm_release.jobs.hydrate.board import Board, FileState
 from llm_release.jobs.hydrate.journal import Journal
 from llm_release.jobs.hydrate.volume import Volume, written
@@ -25,11 +22,6 @@ MAX_WRONG = 3
 _CHUNK = 1 << 20
 
 
-class Hash(Protocol):
-    def update(self, data: memoryview, /) -> None: ...
-    def hexdigest(self) -> str: ...
-
-
 class Verifier(threading.Thread):
     """One hasher; each file has one at a time.
 
@@ -38,7 +30,6 @@ class Verifier(threading.Thread):
         volume: what wrong files are taken away from.
         fds: a descriptor per file, by its index.
         journal: told when a file starts over.
-        hashes: by index of the file, shared by all verifiers; the board gives a file to one at a time.
         number: for the thread's name.
     """
 
@@ -49,7 +40,6 @@ class Verifier(threading.Thread):
         *,
         fds: Sequence[int],
         journal: Journal,
-        hashes: dict[int, Hash],
         number: int = 0,
     ) -> None:
         super().__init__(name=f"verify-{number}", daemon=True)
@@ -57,7 +47,6 @@ class Verifier(threading.Thread):
         self._volume = volume
         self._fds = fds
         self._journal = journal
-        self._hashes = hashes
         self._buffer = memoryview(bytearray(_CHUNK))
 
     def run(self) -> None:
@@ -69,16 +58,16 @@ class Verifier(threading.Thread):
 
     def _follow(self, state: FileState) -> None:
         file, fd = state.remote, self._fds[state.index]
-        hash_ = self._hashes.setdefault(state.index, new_hash(file))
         at = state.hashed
         while at < (ahead := self._board.ahead(state, at)) and not self._board.over:
-            at = self._hash(file, fd, hash_, at=at, until=ahead)
+            at = self._hash(state, fd, at=at, until=ahead)
         if at == file.size:
-            self._judge(state, hash_.hexdigest())
+            self._judge(state, state.hash.hexdigest())
         else:
             self._board.release(state)
 
-    def _hash(self, file: RemoteFile, fd: int, hash_: Hash, *, at: int, until: int) -> int:
+    def _hash(self, state: FileState, fd: int, *, at: int, until: int) -> int:
+        file = state.remote
         while at < until:
             with written(file.path):
                 count = os.preadv(fd, [self._buffer[: min(_CHUNK, until - at)]], at)
@@ -86,13 +75,12 @@ class Verifier(threading.Thread):
                 raise Transient(
                     f"{file.path} was cut by somebody else.", next_action="look at who uses the volume."
                 )
-            hash_.update(self._buffer[:count])
+            state.hash.update(self._buffer[:count])
             at += count
         return at
 
     def _judge(self, state: FileState, found: str) -> None:
         file = state.remote
-        del self._hashes[state.index]
         if found == (file.sha256 or file.blob_id):
             self._board.verified(state)
             return
@@ -108,10 +96,3 @@ class Verifier(threading.Thread):
             )
         self._volume.forget(file)
         self._board.refetch(state)
-
-
-def new_hash(file: RemoteFile) -> Hash:
-    """The hash whose hex digest is the file's `sha256`, or else its `blob_id`."""
-    if file.sha256:
-        return hashlib.sha256()
-    return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
