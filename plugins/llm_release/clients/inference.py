@@ -8,16 +8,14 @@ answer is worth is not judged here.
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
 import aiohttp
 
+from llm_release.clients.inference_errors import Refused, classify, words
 from llm_release.core.errors import Permanent, Transient, Unavailable
 from llm_release.core.smoke import Prompt
 from llm_release.core.stream import Completion, Events
@@ -29,7 +27,6 @@ latter reaches all of them."""
 CONNECT_S = 5.0
 _READ_BUFFER = 4 << 20
 """Bytes; aiohttp's 64 KiB throttle long contexts."""
-_LOCAL = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclass(slots=True)
@@ -111,7 +108,7 @@ class Engine:
                 said = f"answered {answer.status}"
         except (aiohttp.ClientConnectionError, TimeoutError, OSError) as e:
             raise Unavailable(
-                f"{url} cannot be reached: {_words(e)}.", next_action="look at the Service and its pods."
+                f"{url} cannot be reached: {words(e)}.", next_action="look at the Service and its pods."
             ) from e
         except (aiohttp.ClientError, ValueError, KeyError, TypeError) as e:
             said = f"gave no list of models ({type(e).__name__})"
@@ -150,7 +147,7 @@ class Engine:
             async with asyncio.timeout_at(deadline):
                 await self._exchange(prompt, body or self.body(prompt), outcome, completion)
         except Exception as e:
-            outcome.error, outcome.detail = classify(e, started=outcome.headers is not None), _words(e)
+            outcome.error, outcome.detail = classify(e, started=outcome.headers is not None), words(e)
         outcome.done = loop.time()
         outcome.text, outcome.finish_reason = completion.text, completion.finish_reason
         outcome.tokens, outcome.prompt_tokens = completion.tokens, completion.prompt_tokens
@@ -169,7 +166,7 @@ class Engine:
         ) as answer:
             outcome.headers, outcome.status = loop.time(), answer.status
             if answer.status != 200:
-                raise _Refused(answer.status, (await answer.content.read(500)).decode(errors="replace"))
+                raise Refused(answer.status, (await answer.content.read(500)).decode(errors="replace"))
             events = Events()
             async for chunk in answer.content.iter_any():
                 now = loop.time()
@@ -192,58 +189,6 @@ class Engine:
         if not completion.text and completion.tokens == 0:
             return "empty_completion", ""
         return None, ""
-
-
-class _Refused(Exception):
-    """An answer with another status than 200."""
-
-    def __init__(self, status: int, body: str) -> None:
-        super().__init__(_error_text(body) or f"status {status}")
-        self.status = status
-
-
-def classify(e: BaseException, *, started: bool) -> str:
-    """The class of an error, by what the client saw (`started`: the head of an answer had come)."""
-    if isinstance(e, _Refused):
-        return _status_class(e.status)
-    if isinstance(e, aiohttp.ClientConnectorDNSError):
-        return "dns"
-    if isinstance(e, aiohttp.ConnectionTimeoutError):
-        return "connect_timeout"
-    if isinstance(e, TimeoutError):
-        return "deadline"
-    if isinstance(e, aiohttp.ClientSSLError | ssl.SSLError):
-        return "tls"
-    if isinstance(e, OSError) and e.errno in _LOCAL:
-        return "local_resource"
-    if isinstance(e, aiohttp.ClientConnectorError):
-        return (
-            "connect_timeout"
-            if e.os_error.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
-            else "connect_refused"
-        )
-    if isinstance(e, aiohttp.ClientPayloadError | aiohttp.ClientConnectionError | OSError):
-        return "stream_truncated" if started else "reset_before_headers"
-    return "invalid_payload" if isinstance(e, aiohttp.ClientError | ValueError) else "other"
-
-
-def _status_class(status: int) -> str:
-    if status in (429, 503):
-        return f"http_{status}"
-    return "http_5xx" if status >= 500 else "http_4xx" if status >= 400 else "http_other"
-
-
-def _error_text(body: str) -> str:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return body[:200]
-    error = document.get("error", document) if isinstance(document, Mapping) else document
-    return str(error.get("message") if isinstance(error, Mapping) else error)[:200]
-
-
-def _words(e: BaseException) -> str:
-    return (str(e) or type(e).__name__)[:200]
 
 
 def check_url(url: str) -> str:

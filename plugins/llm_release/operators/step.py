@@ -133,6 +133,7 @@ class StepOperator(BaseOperator):
             kwargs={"started": started, "waits": waits},
             timeout=timedelta(seconds=wait.within + 120),
         )
+        raise AssertionError("defer does not return")
 
     def _run(self, world: World, context: Context) -> Any:
         module = importlib.import_module(f"llm_release.steps.{STEPS[self.step]}")

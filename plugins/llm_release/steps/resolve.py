@@ -16,7 +16,6 @@ from llm_release.core.files import RemoteFile
 from llm_release.core.release import Release, release_id
 from llm_release.steps.world import World
 
-
 INDEX_LIMIT = 64 << 20
 """Bytes; the shard index of the largest open models is 9 MB."""
 

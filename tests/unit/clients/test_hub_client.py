@@ -26,10 +26,15 @@ from tests.unit.support.hub import Hub as FaultyHub
 FILES = {"config.json": b'{"a": 1}', "model.safetensors": bytes(range(256)) * 100, "folder/a b#c.json": b"{}"}
 
 
-@pytest.fixture
-def served() -> Iterator[FaultyHub]:
+@pytest.fixture(scope="module")
+def hub() -> Iterator[FaultyHub]:
     with FaultyHub(FILES) as server:
         yield server
+
+
+@pytest.fixture
+def served(hub: FaultyHub) -> FaultyHub:
+    return hub.fresh()
 
 
 @pytest.fixture(autouse=True)

@@ -59,13 +59,13 @@ class Gate:
         return self.run("smoke", *self.asked(url), "--timeout", "3", *more)
 
     def load(self, url: str, *more: str) -> tuple[int, dict[str, Any], str]:
-        return self.run("load", *self.plan(url, rate="40", duration="1"), *more)
+        return self.run("load", *self.plan(url, rate="100", duration="0.4"), *more)
 
     def asked(self, url: str) -> list[str]:
         return ["--url", url, "--model", "m", "--prompts", str(self.prompts)]
 
     def plan(self, url: str, *, rate: str, duration: str) -> list[str]:
-        return [*self.asked(url), "--rate", rate, "--duration", duration, "--timeout", "1", "--seed", "1"]
+        return [*self.asked(url), "--rate", rate, "--duration", duration, "--timeout", "0.7", "--seed", "1"]
 
 
 @pytest.fixture
@@ -175,25 +175,25 @@ def test_a_dead_engine_is_zero_of_everything_that_was_offered(job: Gate) -> None
 def test_a_server_that_stands_still_shows_in_the_latencies_and_not_in_the_arrivals(
     job: Gate, engine: Engine
 ) -> None:
-    process = job.jobs["load"].start(*job.plan(engine.url, rate="50", duration="2"))
+    process = job.jobs["load"].start(*job.plan(engine.url, rate="50", duration="1.2"))
     until = time.monotonic() + 20
-    while len(engine.asked) < 30 and time.monotonic() < until:
+    while len(engine.asked) < 20 and time.monotonic() < until:
         time.sleep(0.01)
-    engine._loop.call_soon_threadsafe(time.sleep, 0.6)
+    engine._loop.call_soon_threadsafe(time.sleep, 0.4)
     process.communicate(timeout=30)
     result = job.jobs["load"].result
-    assert (result["offered"], result["ok"]) == (100, 100)
-    assert result["e2e_ms"]["p99"] > 500
+    assert (result["offered"], result["ok"]) == (60, 60)
+    assert result["e2e_ms"]["p99"] > 300
     assert result["late_ms_p99"] < 0.5 * result["e2e_ms"]["p99"]
 
 
 def test_a_client_that_stands_still_calls_itself_invalid(job: Gate, engine: Engine) -> None:
-    process = job.jobs["load"].start(*job.plan(engine.url, rate="50", duration="2"))
+    process = job.jobs["load"].start(*job.plan(engine.url, rate="50", duration="1.2"))
     until = time.monotonic() + 20
-    while len(engine.asked) < 30 and time.monotonic() < until:
+    while len(engine.asked) < 20 and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)
-    time.sleep(0.6)
+    time.sleep(0.4)
     process.send_signal(signal.SIGCONT)
     process.communicate(timeout=30)
     result = job.jobs["load"].result

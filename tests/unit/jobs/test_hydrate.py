@@ -17,7 +17,8 @@ from llm_release.clients.hub import Hub
 from llm_release.core.errors import ReleaseError, Transient
 from llm_release.core.exitcodes import Code, Refused
 from llm_release.core.files import listing_digest, select
-from llm_release.jobs.hydrate import board, fetch, journal
+from llm_release.core.spans import Spans
+from llm_release.jobs.hydrate import board, fetch, journal, state
 from llm_release.jobs.hydrate.fetch import Policy
 from llm_release.jobs.hydrate.run import Request, hydrate
 from tests.unit.support.hub import COMMIT, GOOD_TOKEN, OTHER_TOKEN, Fault
@@ -44,17 +45,22 @@ FILES = shards()
 TOTAL = sum(map(len, FILES.values()))
 
 
-@pytest.fixture
-def served() -> Iterator[FaultyHub]:
+@pytest.fixture(scope="module")
+def hub() -> Iterator[FaultyHub]:
     with FaultyHub(FILES) as server:
         yield server
+
+
+@pytest.fixture
+def served(hub: FaultyHub) -> FaultyHub:
+    return hub.fresh()
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several parts a file with the few MB of a test."""
     monkeypatch.setattr(board, "MIN_PART", 1 << 19)
-    monkeypatch.setattr(board, "HASH_BATCH", 1 << 18)
+    monkeypatch.setattr(state, "HASH_BATCH", 1 << 18)
     monkeypatch.setattr(fetch, "CHUNK", 1 << 16)
 
 
@@ -361,7 +367,7 @@ def test_after_a_crash_of_the_node_only_synced_bytes_are_believed(
 ) -> None:
     identity = journal.Identity(release="r1", repo="acme/model", commit=COMMIT, listing=_listing(served))
     dest.mkdir(parents=True)
-    opened = journal.start(dest, identity, [journal.Spans() for _ in FILES])
+    opened = journal.start(dest, identity, [Spans() for _ in FILES])
     index = sorted(FILES).index("model-0.safetensors")
     opened.wrote(index, 0, 1_000_000)
     opened.synced(index, opened.position())
@@ -391,7 +397,7 @@ def test_a_journal_that_is_none_is_refused_like_any_stranger(run: Run, dest: Pat
 def test_a_journal_that_lies_costs_a_fetch_and_nothing_else(run: Run, served: FaultyHub, dest: Path) -> None:
     identity = journal.Identity(release="r1", repo="acme/model", commit=COMMIT, listing=_listing(served))
     dest.mkdir(parents=True)
-    opened = journal.start(dest, identity, [journal.Spans([(0, len(FILES[f]))]) for f in sorted(FILES)])
+    opened = journal.start(dest, identity, [Spans([(0, len(FILES[f]))]) for f in sorted(FILES)])
     os.write(opened._fd, os.urandom(24 * 50 + 7))
     opened.close()
     for name, data in FILES.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_release.core.exitcodes import PERMANENT, Code
+from llm_release.jobs.hydrate import progress
 from tests.unit.support.hub import COMMIT, GOOD_TOKEN, Fault, Hub
 from tests.unit.support.jobs import Job
 
@@ -23,10 +24,15 @@ FILES = {
 TOTAL = sum(map(len, FILES.values()))
 
 
-@pytest.fixture
-def served() -> Iterator[Hub]:
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
     with Hub(FILES) as server:
         yield server
+
+
+@pytest.fixture
+def served(hub: Hub) -> Hub:
+    return hub.fresh()
 
 
 class Hydration(Job):
@@ -170,8 +176,11 @@ def test_it_runs_without_a_termination_log(job: Hydration) -> None:
     assert code == 0, output
 
 
-def test_progress_is_told_with_bytes_rate_and_what_is_left(job: Hydration, served: Hub) -> None:
-    served.slow_to(3e6)
+def test_progress_is_told_with_bytes_rate_and_what_is_left(
+    job: Hydration, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.3)
+    served.slow_to(14e6)
     _, output = job.run(*job.arguments())
     lines = [line for line in output.splitlines() if line.startswith("progress ")]
     assert len(lines) >= 2

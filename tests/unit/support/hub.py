@@ -99,6 +99,13 @@ class Hub:
         for fault in faults:
             self._pair.hub.faults.add(fault.armed())
 
+    def fresh(self) -> Hub:
+        """Nothing goes wrong any more, and nothing was asked yet."""
+        self.goes_wrong()
+        self.slow_to(None)
+        self._pair.hub.log.reset()
+        return self
+
     def slow_to(self, rate: float | None) -> None:
         """Bytes a second of each connection; None: as fast as it goes."""
         self._pair.hub.rate = self._pair.cdn.rate = rate

@@ -10,55 +10,18 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from llm_release.core.files import Hash, RemoteFile, new_hash
-from llm_release.core.spans import Span, Spans
+from llm_release.core.files import RemoteFile, new_hash
+from llm_release.core.spans import Spans
+from llm_release.jobs.hydrate.state import FileState, Part
 
 MIN_PART = 8 << 20
 """Bytes. Below, the round trips of the requests show (50 ms a request against 160 ms of transfer at 50 MB/s)."""
 MAX_PART = 64 << 20
 """Bytes. Above, the hash of the file falls behind by more than the page cache should hold."""
-HASH_BATCH = 4 << 20
-"""Bytes that have to be there before a verifier is woken for them."""
 MAX_DIRTY = 256 << 20
 """Bytes that may be written and not yet be on the disk. The disk sets the pace either way; without a bound the
 page cache would fill the container's memory before it does."""
-
-
-@dataclass(slots=True)
-class FileState:
-    """One file of the listing and how far it is. Guarded by the board's lock."""
-
-    index: int
-    """Position in the listing."""
-    remote: RemoteFile
-    have: Spans
-    """On the volume, fetched or resumed."""
-    hash: Hash
-    free: deque[Span] = field(default_factory=deque)
-    """Missing, and nobody is at it."""
-    active: int = 0
-    """Connections at work on it."""
-    hashed: int = 0
-    """Bytes from the start that went through `hash`."""
-    hashing: bool = False
-    """Somebody has `hash` and moves `hashed`; nobody else may touch either."""
-    dirty: int = 0
-    """Bytes that were written and are not known to be on the disk."""
-    verified: bool = False
-    wrong: int = 0
-    """How often its bytes were complete and not what was listed."""
-
-
-@dataclass(slots=True)
-class Part:
-    """A range for one connection to fetch; `at` moves from `start` to `end`."""
-
-    file: FileState
-    start: int
-    end: int
-    at: int
 
 
 class Board:
@@ -122,7 +85,7 @@ class Board:
             self.fetched += count
             part.file.dirty += count
             self._dirty += count
-            if not part.file.hashing and self._ready(part.file):
+            if not part.file.hashing and part.file.hashable:
                 self._hashable.notify()
 
     @property
@@ -151,7 +114,7 @@ class Board:
         """A file whose bytes can go on through the hash; waits while there is none, None when over."""
         with self._hashable:
             while not self._over:
-                ready = [f for f in self.files if not f.verified and not f.hashing and self._ready(f)]
+                ready = [f for f in self.files if not f.verified and not f.hashing and f.hashable]
                 if ready:
                     state = max(ready, key=lambda f: f.have.prefix - f.hashed)
                     state.hashing = True
@@ -169,7 +132,7 @@ class Board:
         """The verifier leaves the file and will come back when there is more of it."""
         with self._lock:
             state.hashing = False
-            if self._ready(state):
+            if state.hashable:
                 self._hashable.notify()
 
     def verified(self, state: FileState) -> None:
@@ -268,8 +231,3 @@ class Board:
         state.active += 1
         self._unassigned -= cut - start
         return Part(state, start, cut, start)
-
-    @staticmethod
-    def _ready(state: FileState) -> bool:
-        ahead = state.have.prefix
-        return ahead - state.hashed >= HASH_BATCH or ahead == state.remote.size

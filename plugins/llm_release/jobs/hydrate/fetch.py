@@ -20,8 +20,9 @@ from llm_release.clients.hub_http import Body, HubHttp, Lines
 from llm_release.clients.wire import Target, told
 from llm_release.core.errors import ReleaseError, Transient, Unavailable
 from llm_release.core.exitcodes import Code, Refused
-from llm_release.jobs.hydrate.board import Board, Part
+from llm_release.jobs.hydrate.board import Board
 from llm_release.jobs.hydrate.journal import Journal
+from llm_release.jobs.hydrate.state import Part
 from llm_release.jobs.hydrate.volume import written
 from llm_release.jobs.result import log
 

@@ -19,6 +19,7 @@ from llm_release.core.files import RemoteFile
 from llm_release.core.spans import Spans
 
 NAME = ".llm-release.journal"
+DRAFT = f"{NAME}.new"
 _RECORD = struct.Struct("<IIQQ")
 _WROTE, _SYNCED, _RESET = 1, 2, 3
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -73,7 +74,7 @@ def start(folder: Path, identity: Identity, have: Sequence[Spans]) -> Journal:
     text = json.dumps(head).encode() + b"\n"
     body = b"".join(_RECORD.pack(_WROTE, i, a, b) for i, spans in enumerate(have) for a, b in spans)
     body += b"".join(_RECORD.pack(_SYNCED, i, len(text) + len(body), 0) for i in range(len(have)))
-    path, fresh = folder / NAME, folder / f"{NAME}.new"
+    path, fresh = folder / NAME, folder / DRAFT
     with fresh.open("wb") as file:
         file.write(text + body)
         file.flush()

@@ -21,10 +21,11 @@ from llm_release.jobs.hydrate import journal as journals
 from llm_release.jobs.hydrate.board import Board
 from llm_release.jobs.hydrate.fetch import Fetcher, Policy, Shared, Source
 from llm_release.jobs.hydrate.journal import Identity, Journal
+from llm_release.jobs.hydrate.marker import TOOL
 from llm_release.jobs.hydrate.progress import Progress
 from llm_release.jobs.hydrate.sync import Syncer
 from llm_release.jobs.hydrate.verify import Verifier
-from llm_release.jobs.hydrate.volume import TOOL, Volume, written
+from llm_release.jobs.hydrate.volume import Volume, written
 from llm_release.jobs.result import log
 
 _RELEASE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 from llm_release.core.errors import Transient
 from llm_release.core.exitcodes import Code, Refused
-from llm_release.jobs.hydrate.board import Board, FileState
+from llm_release.jobs.hydrate.board import Board
 from llm_release.jobs.hydrate.journal import Journal
+from llm_release.jobs.hydrate.state import FileState
 from llm_release.jobs.hydrate.volume import Volume, written
 from llm_release.jobs.result import log
 

@@ -7,9 +7,7 @@ volume is hashed again in full before it is called complete once more, because s
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -20,11 +18,10 @@ from llm_release.core.exitcodes import Code, Refused
 from llm_release.core.files import RemoteFile
 from llm_release.core.spans import Spans
 from llm_release.jobs.hydrate import journal as journals
+from llm_release.jobs.hydrate import marker
 from llm_release.jobs.hydrate.journal import Identity, Journal
 
-MARKER = ".llm-release.json"
-TOOL = "llm-release-hydrate/1"
-_OURS = {MARKER, f"{MARKER}.new", journals.NAME, f"{journals.NAME}.new"}
+_OURS = {marker.NAME, marker.DRAFT, journals.NAME, journals.DRAFT}
 _NOT_A_FILE = {"lost+found"}
 """mkfs.ext4 makes it, only root can read it, and no server looks at it."""
 
@@ -53,7 +50,7 @@ class Volume:
         with written(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._refuse_strangers()
-            self._marked = self._read_marker()
+            self._marked = marker.read(self.root, self.identity)
             claimed = journals.load(self.root, self.identity, self.files)
             if self._marked:
                 claimed = [Spans([(0, f.size)]) for f in self.files]
@@ -119,7 +116,7 @@ class Volume:
         if not self._marked:
             return
         with written(self.root):
-            (self.root / MARKER).unlink(missing_ok=True)
+            (self.root / marker.NAME).unlink(missing_ok=True)
             sync_folder(self.root)
             self._marked = False
 
@@ -135,60 +132,12 @@ class Volume:
                 for folder in sorted({p for f in self.files for p in self.path(f).parents}, reverse=True):
                     if folder == self.root or self.root in folder.parents:
                         sync_folder(folder)
-                self._mark()
+                marker.write(self.root, self.identity, self.files)
+                sync_folder(self.root)
+                self._marked = True
                 sync_folder(self.root.parent)
             journal.remove()
             sync_folder(self.root)
-
-    def _mark(self) -> None:
-        fresh = self.root / f"{MARKER}.new"
-        with fresh.open("w") as marker:
-            json.dump(self._marker(), marker, indent=1)
-            marker.write("\n")
-            marker.flush()
-            os.fsync(marker.fileno())
-        fresh.replace(self.root / MARKER)
-        sync_folder(self.root)
-        self._marked = True
-
-    def _marker(self) -> dict[str, object]:
-        return {
-            "release": self.identity.release,
-            "repo": self.identity.repo,
-            "commit": self.identity.commit,
-            "listing": self.identity.listing,
-            "files": [
-                {
-                    "path": f.path,
-                    "size": f.size,
-                    **({"sha256": f.sha256} if f.sha256 else {"blob_id": f.blob_id}),
-                }
-                for f in self.files
-            ],
-            "tool": TOOL,
-            "written_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-
-    def _read_marker(self) -> bool:
-        try:
-            found = json.loads((self.root / MARKER).read_bytes())
-        except FileNotFoundError:
-            return False
-        except ValueError:
-            found = None
-        said = found if isinstance(found, dict) else {}
-        wanted = self.identity
-        if (said.get("release"), said.get("commit"), said.get("listing")) == (
-            wanted.release,
-            wanted.commit,
-            wanted.listing,
-        ):
-            return True
-        raise Refused(
-            Code.FOREIGN_VOLUME,
-            f"{self.root} holds release {said.get('release')} of {said.get('repo')}.",
-            next_action="give every release a volume of its own.",
-        )
 
     def _present(self) -> dict[str, int]:
         """Sizes of the regular files, by path; without our own."""
