@@ -272,6 +272,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor
   address = "{self.socket}"
 [plugins."io.containerd.cri.v1.images"]
   max_concurrent_downloads = 2
+  discard_unpacked_layers = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{config.IMAGE_PAUSE}"
 [plugins."io.containerd.cri.v1.images".registry]

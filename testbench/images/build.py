@@ -24,7 +24,7 @@ from testbench import config
 from testbench.build import python
 from testbench.images.oci import Layer, Registry, tar_folder
 
-BASE_PACKAGES = "python3,ca-certificates"
+BASE_PACKAGES = "python3,ca-certificates,libnuma1,libgomp1"
 LISTED = Path(__file__).parent
 TOOLBOX = config.ROOT / "include" / "images" / "toolbox"
 PACKAGE = config.ROOT / "plugins" / "llm_release"
@@ -101,7 +101,7 @@ def _base(registry: Registry) -> Layer:
 def _toolbox(registry: Registry, base: Layer) -> None:
     requirements = TOOLBOX / "requirements.txt"
     code = [f for part in JOB_PARTS for f in _files(PACKAGE / part)]
-    key = _hash_files([requirements, *code, LISTED / "oci.py"])
+    key = _hash_files([requirements, *code, LISTED / "oci.py"]) + _text_hash(BASE_PACKAGES)
     with _made(registry, "llm/toolbox", "latest", key) as push:
         if push:
             site = python.site_packages("toolbox", requirements)
@@ -128,7 +128,7 @@ def _code_layer(registry: Registry) -> Layer:
 
 def _sim(registry: Registry, base: Layer) -> None:
     requirements = TOOLBOX / "requirements.txt"
-    key = _hash_files([requirements, *_files(ENGINE), LISTED / "oci.py"])
+    key = _hash_files([requirements, *_files(ENGINE), LISTED / "oci.py"]) + _text_hash(BASE_PACKAGES)
     with _made(registry, "llm/llm-sim", "v1", key) as push:
         if push:
             site = python.site_packages("toolbox", requirements)
@@ -144,7 +144,8 @@ def _sim(registry: Registry, base: Layer) -> None:
 
 def _vllm(registry: Registry, base: Layer) -> None:
     requirements = LISTED / "vllm.txt"
-    key = _text_hash(requirements.read_text() + repr(VLLM_DROPPED))
+    made_from = [requirements, LISTED / "vllm-alone.txt", LISTED / "oci.py"]
+    key = _hash_files(made_from) + _text_hash(repr(VLLM_DROPPED) + BASE_PACKAGES)
     with _made(registry, "llm/vllm-openai", f"v{config.VLLM}", key) as push:
         if push:
             site = vllm_site()

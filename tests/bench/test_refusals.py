@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from llm_release.steps import evidence, manifests
 from testbench import config
 from tests.bench.conftest import NAMESPACE
 from tests.bench.runner import HOME, Run
+from tests.bench.tools import kubectl
 
 Start = Callable[..., Run]
 pytestmark = pytest.mark.timeout(300)
@@ -246,8 +246,3 @@ def secret(token: str | None) -> None:
     kubectl("-n", NAMESPACE, "delete", "secret", "hf-token", "--ignore-not-found")
     if token:
         kubectl("-n", NAMESPACE, "create", "secret", "generic", "hf-token", f"--from-literal=token={token}")
-
-
-def kubectl(*words: str) -> str:
-    argv = [str(config.CACHE / "go" / "bin" / "kubectl"), f"--kubeconfig={config.KUBECONFIG}", *words]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout

@@ -14,6 +14,7 @@ from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps.world import Skipped
 from tests.bench.conftest import NAMESPACE, writes
 from tests.bench.runner import Run
+from tests.bench.tools import until
 
 Start = Callable[..., Run]
 pytestmark = pytest.mark.timeout(300)
@@ -149,10 +150,3 @@ def test_every_step_can_run_twice_and_makes_nothing_twice(start: Start, connect:
         same = {k: v for k, v in before.items() if k not in ("fetched_bytes", "seconds")}
         assert {k: run.facts[step]["facts"][k] for k in same} == same, step
     assert [w for w in writes(since) if run.world().names.disk in w["path"]] == []
-
-
-def until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)

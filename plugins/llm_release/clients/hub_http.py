@@ -30,7 +30,6 @@ class Lines:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._lines: dict[Origin, Line] = {}
-        self._aborted = False
 
     def to(self, origin: Origin) -> Line:
         line = self._lines.get(origin)

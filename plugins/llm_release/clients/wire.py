@@ -89,7 +89,6 @@ class Line:
             )
         else:
             self._http = http.client.HTTPConnection(origin.host, origin.port, timeout=timeout_s)
-        self._aborted = False
 
     def get(self, path: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """Sends a GET and reads the head of its answer; the body is the caller's to read to its end.
@@ -114,16 +113,11 @@ class Line:
 
     def abort(self) -> None:
         """Ends the connection from any thread; whoever reads from it gets an early end or an error."""
-        self._aborted = True
         sock = self._http.sock
         if sock is not None:
             with contextlib.suppress(OSError):
                 # SSLSocket.shutdown would drop the TLS state under the reader's feet.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    @property
-    def aborted(self) -> bool:
-        return self._aborted
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

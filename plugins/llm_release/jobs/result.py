@@ -48,10 +48,6 @@ def run(kind: str, work: Callable[[], Mapping[str, Any]]) -> int:
     return int(code)
 
 
-def fits(result: Mapping[str, Any]) -> bool:
-    return len(json.dumps(result)) <= LIMIT
-
-
 class Parser(argparse.ArgumentParser):
     """An argument parser whose refusal is a permanent failure with our exit code, not a 2."""
 
@@ -67,14 +63,27 @@ def _failure(kind: str, e: ReleaseError, code: Code | None = None) -> dict[str, 
     error = {
         "class": "permanent" if permanent else "transient",
         "code": number.label,
-        "cause": e.cause[:1500],
-        "next": e.next_action[:500],
+        "cause": e.cause,
+        "next": e.next_action[:300],
     }
     return {"kind": kind, "error": error}
 
 
+def _fitting(result: Mapping[str, Any]) -> str:
+    """The result as JSON of at most LIMIT bytes: reasons go from the end, then the cause is cut."""
+    shown = dict(result)
+    while len(text := json.dumps(shown)) > LIMIT:
+        if shown.get("reasons"):
+            shown["reasons"] = shown["reasons"][:-1]
+        elif (cause := shown.get("error", {}).get("cause", "")) and len(cause) > 1:
+            shown["error"] = {**shown["error"], "cause": cause[: len(cause) // 2]}
+        else:
+            raise ValueError(f"a result of {len(text)} bytes does not fit into a termination message")
+    return text
+
+
 def _tell(result: Mapping[str, Any]) -> None:
-    text = _hidden(json.dumps(result))
+    text = _fitting(json.loads(_hidden(json.dumps(result))))
     print(f"result {text}", flush=True)
     path = Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
     try:
