@@ -6,7 +6,6 @@ because its bridge and addresses are fixed: a lock names the checkout that has i
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from testbench import config, doctor, pki
 from testbench.build import debian, go
 from testbench.cluster import control, csi, google, host, kube
-from testbench.cluster.node import DRIVER, MOUNT_POINTS, Node, remove_files, until
+from testbench.cluster.node import DRIVER, MOUNT_POINTS, Node, quiet_rmdir, remove_files, until
 from testbench.fakes.google.devices import release_all
 from testbench.process import Processes
 
@@ -186,8 +185,7 @@ def _remove_device_names() -> None:
         Path("/dev", file.name).unlink(missing_ok=True)
     shutil.rmtree("/run/llm-bench", ignore_errors=True)
     for folder in MOUNT_POINTS:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        quiet_rmdir(folder)
 
 
 def _registry() -> None:

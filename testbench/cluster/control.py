@@ -145,5 +145,6 @@ def _ready() -> None:
             seen = str(e)
         time.sleep(0.2)
     raise RuntimeError(
-        f"the API server is not ready after {READY_WITHIN_S} s ({seen}). Next: read {config.LOGS / 'kube-apiserver.log'}."
+        f"the API server is not ready after {READY_WITHIN_S} s ({seen})."
+        f" Next: read {config.LOGS / 'kube-apiserver.log'}."
     )

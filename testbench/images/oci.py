@@ -110,7 +110,7 @@ class Registry:
 
 
 def tar_folder(folder: Path, prefix: str, out: Path, *, exclude: Sequence[str] = ()) -> None:
-    """Writes `folder` as `prefix`/... with fixed owners, order and times, so that the same files give the same digest."""
+    """Writes `folder` as `prefix`/... with fixed owners, order and times: the same files give the same digest."""
     skip = [f"--exclude={pattern}" for pattern in exclude]
     subprocess.run(
         [

@@ -5,8 +5,7 @@ Writes go through server-side apply with our own field manager and are never for
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,10 +166,10 @@ class Kubernetes:
         namespace: str,
         pod: str,
         *,
-        container: str | None = None,
         tail: int = 200,
+        previous: bool = False,
     ) -> str:
-        """The last lines of a pod's log; empty when there is none to be had.
+        """The last lines of a pod's log (or of its container before the last restart); empty when there is none.
 
         A missing log is evidence lost, never a failed release (the node may be gone).
         """
@@ -179,8 +178,8 @@ class Kubernetes:
             answer = self._core.read_namespaced_pod_log(
                 pod,
                 namespace,
-                container=container,
                 tail_lines=tail,
+                previous=previous,
                 _preload_content=False,
                 _request_timeout=TIMEOUT_S,
             )
@@ -260,13 +259,6 @@ class Kubernetes:
                 f"the cluster does not know {kind} ({api_version}).",
                 next_action="check the cluster's version.",
             ) from None
-
-
-def documents(text: str) -> Iterator[dict[str, Any]]:
-    """JSON lines of stored manifests, one object a line."""
-    for line in text.splitlines():
-        if line.strip():
-            yield json.loads(line)
 
 
 def owned_by_us(body: Json | None, service: str) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.clients.kubernetes import Kubernetes, Ref, refuse_foreign
+from llm_release.clients.kubernetes import Ref, refuse_foreign
 from llm_release.core import readiness
 from llm_release.core.errors import Permanent
-from llm_release.core.readiness import Deployment
+from llm_release.core.readiness import Pod
 from llm_release.steps import evidence, lock
 from llm_release.steps.world import Wait, World
+
+LOG_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def scaled(world: World, replicas: int) -> Wait | None:
     pods = tuple(p for p in world.kube.pods(namespace, server_selector(world)) if not p.terminating)
     now = readiness.rollout(found, pods, unschedulable_for=0, patience=0)
     if now.state == "failed":
+        _show_log(world, pods)
         raise Permanent(now.message, next_action=now.next_action)
     return _wait(world, replicas) if now.state == "waiting" else None
 
@@ -71,9 +74,14 @@ def server_selector(world: World, release: str | None = None) -> str:
     return f"llm-release/service={world.spec.service},llm-release/release={chosen},llm-release/role=server"
 
 
-def stopped(kube: Kubernetes, namespace: str, found: Deployment | None) -> bool:
-    """Whether a Deployment has neither wanted nor remaining pods."""
-    return found is None or (found.replicas == 0 and found.total == 0)
+def _show_log(world: World, pods: tuple[Pod, ...]) -> None:
+    """The engine's own last words, where the person who reads the failure looks first."""
+    for pod in pods[:1]:
+        text = world.kube.pod_log(world.spec.namespace, pod.name, tail=LOG_LINES)
+        for line in (
+            text or world.kube.pod_log(world.spec.namespace, pod.name, tail=LOG_LINES, previous=True)
+        ).splitlines():
+            world.log(f"{pod.name}: {line}")
 
 
 def _wait(world: World, replicas: int) -> Wait:

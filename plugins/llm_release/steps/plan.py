@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from llm_release.core import plan as core
 from llm_release.core.plan import Change, Plan
-from llm_release.core.readiness import Deployment
 from llm_release.steps import manifests, observe
 from llm_release.steps.world import World
 
@@ -90,7 +89,3 @@ def _promote(world: World, live: core.Live) -> list[Change]:
         ),
         Change("change", f"Deployment {old}", f"drained for {spec.rollout.drain:g} s, then 0 replicas, kept"),
     ]
-
-
-def ready_pods(found: Deployment | None) -> int:
-    return found.ready if found else 0
