@@ -295,11 +295,17 @@ def _crashed() -> bool:
 
 
 def _refuse_second() -> None:
+    """One bench per machine. One of another checkout that does not run any more is no hindrance."""
     if not MACHINE_LOCK.exists():
         return
     other = Path(MACHINE_LOCK.read_text().strip())
-    if other != config.ROOT and (other / ".bench" / "pids").exists():
+    if other == config.ROOT:
+        return
+    theirs = Processes(records=other / ".bench" / "pids", logs=config.LOGS)
+    names = [p.stem for p in theirs.records.glob("*.json")] if theirs.records.exists() else []
+    if any(theirs.running(name) for name in names):
         raise RuntimeError(f"a bench of {other} is up on this machine. Next: make down there.")
+    release_all(other / ".bench" / "disks")
 
 
 def _one_at_a_time() -> _Lock:
