@@ -72,7 +72,7 @@ def test_a_secret_is_shown_nowhere(message: Path, capsys: pytest.CaptureFixture[
     assert "***" in captured.out
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.text(max_size=400), max_size=12), st.text(max_size=3000))
 def test_no_result_is_longer_than_kubernetes_keeps(message: Path, reasons: list[str], cause: str) -> None:
     assert result.run("x", lambda: {"kind": "x", "verdict": "FAIL", "reasons": reasons}) == 0
