@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from testbench import config
-from testbench.demo.exchange import Connection, Cut, Gone, Question, Refused
+from testbench.demo.exchange import Connection, Cut, Ending, Gone, Question, Refused
 
 BENCH_NETWORKS = tuple(
     ipaddress.ip_network(n) for n in ("127.0.0.0/8", config.POD_RANGE, config.SERVICE_RANGE)
@@ -136,7 +136,8 @@ class BackgroundClient:
         return self._exchange(number, sent, connection=connection, text=text)
 
     def _pooled(self, number: int) -> Exchange:
-        """As a pooling HTTP client does: a connection that was found ended is replaced, the request sent again."""
+        """As the clients of such APIs do: a connection that was found ended, or that answers with a server error, is
+        replaced and the request sent again, once."""
         place = number // 2 % len(self._slots)
         slot = self._slots[place]
         sent = self._clock()
@@ -147,8 +148,8 @@ class BackgroundClient:
                     try:
                         text = slot.connection.ask()
                         return self._done(number, sent, slot, text)
-                    except Gone:
-                        cut = "reset"
+                    except Gone as e:
+                        cut = "refused" if isinstance(e, Ending) else "reset"
                         slot.connection.close()
                         slot.connection = None
                 slot.connection = Connection(self._question)

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Cut = Literal["", "reset", "closed"]
-"""How the other side ended a connection that was in use: `reset` without an answer, `closed` after one."""
+Cut = Literal["", "reset", "closed", "refused"]
+"""How the other side ended a connection that was in use: `reset` without an answer, `closed` after one, `refused`
+with a server error, as vLLM answers on its open connections while it shuts down."""
 
 _SERIAL = itertools.count(1)
 
@@ -45,9 +46,17 @@ class Question:
 class Refused(Exception):
     """The server answered, but not with what was asked for."""
 
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status} {text}")
+        self.status = status
+
 
 class Gone(Exception):
     """A connection that worked before was found ended, before any byte of an answer."""
+
+
+class Ending(Gone):
+    """A connection that worked before got a server error: its engine is shutting down."""
 
 
 class Connection:
@@ -87,6 +96,10 @@ class Connection:
             if reused:
                 raise Gone(str(e)) from e
             raise
+        except Refused as e:
+            if reused and e.status >= 500:
+                raise Ending(str(e)) from e
+            raise
         return str(answer["choices"][0]["message"]["content"])
 
     @property
@@ -105,6 +118,6 @@ class Connection:
         response = self._http.getresponse()
         text = response.read()
         if response.status != 200:
-            raise Refused(f"{response.status} {text[:200].decode(errors='replace')}")
+            raise Refused(response.status, text[:200].decode(errors="replace"))
         found: Mapping[str, Any] = json.loads(text)
         return found

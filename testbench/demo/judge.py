@@ -109,6 +109,8 @@ def _cut_once(exchanges: Sequence[Exchange], change: Handover) -> Finding:
     most = max(a_place.values(), default=0)
     saw = f"{len(cuts)} cuts on {len(a_place)} connections, at most {most} each"
     saw += f", {len(early)} before the switch, {len(late)} after the drain"
+    kinds = Counter(e.cut for e in cuts)
+    saw += f" ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" if kinds else ""
     return Finding(
         "a pooled connection is cut at most once, by the drain", saw, most <= 1 and not early and not late
     )
