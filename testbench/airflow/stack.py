@@ -24,6 +24,7 @@ from testbench.airflow.settings import COMPONENTS, PATHS, URL, Paths, environmen
 from testbench.build import debian
 from testbench.process import Processes
 
+FAST_TRIGGERER = Path(__file__).with_name("fast_triggerer.py")
 _HEALTHY_WITHIN_S = 120
 _MIGRATE_WITHIN_S = 180
 _TERM_GRACE_S = 20
@@ -90,8 +91,28 @@ def down(*, say: Say = print, purge: bool = False) -> None:
     say("airflow is down")
 
 
-def restart(name: str, *, kill: bool = False, tick_s: float | None = None) -> None:
-    """Ends one component (by SIGKILL of all its processes where asked for) and starts it again."""
+def restart(name: str, *, kill: bool = False) -> None:
+    """Ends one component (by SIGKILL of all its processes where asked for) and starts it again as it was."""
+    tick_s = tick() if name == "triggerer" else None
+    _restart(name, kill=kill, tick_s=tick_s)
+
+
+def tick() -> float | None:
+    """Seconds of the running triggerer's tick, None for the stock one."""
+    record = _processes().record("airflow-triggerer")
+    command = Path(f"/proc/{record.pid}/cmdline") if record else None
+    words = command.read_text().split("\0") if command and command.exists() else []
+    shorter = next((i for i, word in enumerate(words) if word.endswith(FAST_TRIGGERER.name)), None)
+    return None if shorter is None else float(words[shorter + 1])
+
+
+def set_tick(tick_s: float | None) -> None:
+    """Makes the running triggerer tick so: a person's Airflow has the stock tick, and so must every measurement."""
+    if tick() != tick_s:
+        _restart("triggerer", kill=False, tick_s=tick_s)
+
+
+def _restart(name: str, *, kill: bool, tick_s: float | None) -> None:
     processes = _processes()
     label = f"airflow-{name}"
     if not kill:
@@ -125,7 +146,7 @@ def _airflow() -> list[str]:
 
 def _command(name: str, tick_s: float | None) -> list[str]:
     if name == "triggerer" and tick_s is not None:
-        return [sys.executable, str(Path(__file__).with_name("fast_triggerer.py")), str(tick_s)]
+        return [sys.executable, str(FAST_TRIGGERER), str(tick_s)]
     return [*_airflow(), name]
 
 

@@ -67,7 +67,8 @@ def main() -> int:
     parser.add_argument("--releases", type=int, default=3, help="counted ones; one more goes first")
     arguments = parser.parse_args()
     bench.up()
-    stack.up()
+    stack.up(say=lambda line: print(line, file=sys.stderr))
+    stack.set_tick(None)
     airflow = Airflow(url=URL, user="alice", password=credentials.password(PATHS, "alice"))
     airflow.wait_for_dag(DAG)
     stamp = f"{time.time():.0f}"

@@ -150,3 +150,12 @@ def test_every_step_can_run_twice_and_makes_nothing_twice(start: Start, connect:
         same = {k: v for k, v in before.items() if k not in ("fetched_bytes", "seconds")}
         assert {k: run.facts[step]["facts"][k] for k in same} == same, step
     assert [w for w in writes(since) if run.world().names.disk in w["path"]] == []
+
+
+def test_a_step_that_outlives_the_close_of_its_run_changes_nothing(start: Start, kube: Kubernetes) -> None:
+    run = start("v1")
+    run.until("stage.publish")
+    run.step("close.tidy")
+    with pytest.raises(Conflict, match="#closing, not by this run"):
+        run.step("roll_out.deploy")
+    assert kube.deployment(NAMESPACE, run.world().names.deployment) is None

@@ -26,10 +26,11 @@ class Deployed:
 
 
 def run(world: World) -> Deployed | Wait:
-    lock.hold(world)
     for file in ("prompts", "preview-service", "deployment"):
         body = evidence.manifest(world, file)
         refuse_foreign(Ref.of(body), world.kube.get(Ref.of(body)), world.spec.service)
+        # Asked each time: this task may have been told to die, and its run closed, since the last one.
+        lock.hold(world)
         world.kube.apply(body)
     if left := scaled(world, world.spec.scaling.min):
         return left

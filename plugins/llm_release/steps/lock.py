@@ -51,26 +51,31 @@ def run(world: World) -> Locked:
     return Locked(world.holder, fence, uri)
 
 
-def hold(world: World) -> None:
+def hold(world: World, *, closing: bool = False) -> None:
     """Every step that changes something asks first: is the Lease still ours? And renews it.
+
+    Args:
+        closing: the run is being closed: from now on none of its other steps may change anything.
 
     Raises:
         Conflict: it is not; the present holder is named.
     """
     found = _read(world)
-    if found is None or found.holder != world.holder:
+    mine = {world.holder, world.holder + core.CLOSING} if closing else {world.holder}
+    if found is None or found.holder not in mine:
         holder = found.holder if found and found.holder else "nobody"
         raise Conflict(
             f"the lease of {world.spec.service} is held by {holder}, not by this run.",
             next_action="let that run finish, then clear open.lock of this run.",
         )
-    _write(world, holder=world.holder, fence=found.fence, version=found.version)
+    holder = world.holder + core.CLOSING if closing else world.holder
+    _write(world, holder=holder, fence=found.fence, version=found.version)
 
 
 def release(world: World) -> bool:
     """Gives the Lease back; False when it was not ours (any more)."""
     found = _read(world)
-    if found is None or found.holder != world.holder:
+    if found is None or found.holder.removesuffix(core.CLOSING) != world.holder:
         return False
     _write(world, holder="", fence=found.fence, version=found.version)
     return True
@@ -80,7 +85,7 @@ def _acquire(world: World) -> int:
     seen, since = "", time.monotonic()
     while True:
         found = _read(world)
-        over = bool(found and found.holder and world.run_is_over(found.holder))
+        over = bool(found and found.holder and world.run_is_over(found.holder.removesuffix(core.CLOSING)))
         if found and found.renewed != seen:
             seen, since = found.renewed, time.monotonic()
         decision = core.decide(

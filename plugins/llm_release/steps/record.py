@@ -30,7 +30,7 @@ def run(world: World, *, steps: Mapping[str, Mapping[str, Any]]) -> Recorded:
     Args:
         steps: by step name, what each left: "facts", "failure" and "span", each where there is one.
     """
-    lock.hold(world)
+    lock.hold(world, closing=True)
     failure = next((s["failure"] for s in steps.values() if s.get("failure")), None)
     live = observe.live(world)
     promoted = live.release == world.release.id

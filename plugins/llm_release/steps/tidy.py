@@ -25,7 +25,7 @@ class Tidied:
 
 
 def run(world: World) -> Tidied | Wait:
-    lock.hold(world)
+    lock.hold(world, closing=True)
     namespace, who = world.spec.namespace, world.names
     promoted = observe.live(world).release == world.release.id
     removed: list[str] = []

@@ -20,6 +20,7 @@ def test_a_free_lease_is_taken_and_our_own_is_kept() -> None:
     assert decide(None) == "take"
     assert decide(Lease("", 3, "t", "7")) == "take"
     assert decide(Lease("release__gemma/me", 3, "t", "7")) == "keep"
+    assert decide(Lease("release__gemma/me#closing", 3, "t", "7")) == "keep"
 
 
 def test_a_living_holder_is_never_robbed_however_old_its_renewal() -> None:

@@ -23,7 +23,9 @@ class Pod:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
-                self.answer(status, {"choices": [{"message": {"content": f"I am {release}."}}]})
+                self.answer(
+                    500 if pod.broken else status, {"choices": [{"message": {"content": f"I am {release}."}}]}
+                )
 
             def answer(self, code: int, document: object) -> None:
                 body = json.dumps(document).encode()
@@ -39,6 +41,7 @@ class Pod:
                 pass
 
         self.stopping = False
+        self.broken = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()

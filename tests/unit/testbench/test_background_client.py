@@ -81,6 +81,22 @@ def test_a_killed_pod_cuts_the_pool_and_the_request_is_sent_again(
     assert {e.release for e in cuts} == {"bbb"}
 
 
+def test_an_engine_that_stops_before_its_server_cuts_by_refusing(
+    pods: tuple[Pod, Pod], service: Service
+) -> None:
+    running = client(service.port)
+    running.start()
+    time.sleep(0.4)
+    service.pod = pods[1]
+    pods[0].broken = True
+    time.sleep(0.4)
+    record = running.stop()
+    cuts = [e for e in record if e.cut]
+    assert {e.cut for e in cuts} == {"refused"}
+    assert len(cuts) == FAST.pool, "once for each pooled connection, and then it has moved"
+    assert all(e.ok and e.release == "bbb" for e in cuts)
+
+
 def test_half_of_the_requests_have_a_connection_of_their_own(service: Service) -> None:
     record = run(0.5, service.port)
     own = [e for e in record if e.slot is None]
