@@ -5,6 +5,7 @@ Writes go through server-side apply with our own field manager and are never for
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,11 @@ from urllib3.exceptions import HTTPError
 from llm_release.clients import kube_facts as facts
 from llm_release.clients.kube_errors import told
 from llm_release.core import names
-from llm_release.core.errors import Conflict, Permanent
+from llm_release.core.errors import Conflict, Permanent, Transient
 from llm_release.core.readiness import Deployment, Job, Pod
 
 TIMEOUT_S = 15
+GONE_WITHIN_S = 30
 Json = Mapping[str, Any]
 
 
@@ -77,10 +79,11 @@ class Kubernetes:
     def apply(self, body: Json, *, dry_run: bool = False) -> Applied:
         """Server-side apply, not forced: another owner's field is a Conflict that names the owner.
 
-        With `dry_run` the API server validates and admits as for real and stores nothing.
+        With `dry_run` the API server validates and admits as for real and stores nothing. An object that is
+        being deleted would take the change and then vanish with it, so its end is waited for.
         """
         ref = Ref.of(body)
-        before = self.get(ref)
+        before = self.get(ref) if dry_run else self._staying(ref)
         with told(f"apply {ref}"):
             done = self._dynamic.server_side_apply(
                 self._resource(ref),
@@ -93,6 +96,18 @@ class Kubernetes:
             ).to_dict()
         change = "create" if before is None else "keep" if _same(before, done) else "change"
         return Applied(ref, change, done["metadata"]["uid"], done["metadata"].get("resourceVersion", ""))
+
+    def _staying(self, ref: Ref) -> dict[str, Any] | None:
+        end = time.monotonic() + GONE_WITHIN_S
+        while (found := self.get(ref)) is not None and found["metadata"].get("deletionTimestamp"):
+            if time.monotonic() > end:
+                raise Transient(
+                    f"{ref} has been in deletion for over {GONE_WITHIN_S} s; its finalizers are"
+                    f" {', '.join(found['metadata'].get('finalizers') or ()) or 'none'}.",
+                    next_action="the task will try again; see what still uses it.",
+                )
+            time.sleep(0.3)
+        return found
 
     def delete(self, ref: Ref) -> bool:
         """Asks for deletion, dependents first; False when it was not there. It may still end for a while."""
