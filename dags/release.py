@@ -25,7 +25,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, Param, TriggerRule, chain, task_group
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from llm_release.operators.step import StepOperator
 
@@ -73,12 +73,10 @@ def release_dag(service: str) -> DAG:
         def step(name: str, **more: object) -> StepOperator:
             return StepOperator(task_id=name.split(".")[1], step=name, service=service, **more)
 
-        @task_group(group_id="open", tooltip="Resolve, check, plan, lock: nothing is created yet")
-        def open_() -> None:
+        with TaskGroup("open", tooltip="Resolve, check, plan, lock: nothing is created yet") as opened:
             chain(step("open.resolve"), step("open.preflight"), step("open.plan"), step("open.lock"))
 
-        @task_group(tooltip="A new read-only volume with exactly these weights")
-        def stage() -> None:
+        with TaskGroup("stage", tooltip="A new read-only volume with exactly these weights") as stage:
             chain(
                 step("stage.access"),
                 step("stage.disk"),
@@ -87,31 +85,30 @@ def release_dag(service: str) -> DAG:
                 step("stage.publish"),
             )
 
-        @task_group(tooltip="The candidate beside the live release")
-        def roll_out() -> None:
+        with TaskGroup("roll_out", tooltip="The candidate beside the live release") as roll_out:
             chain(step("roll_out.deploy"), step("roll_out.identify"))
 
-        @task_group(tooltip="Measured, not believed")
-        def gate() -> None:
-            chain(step("gate.smoke"), step("gate.load"))
+        with TaskGroup("gate", tooltip="Measured, not believed") as gate:
+            smoke = step("gate.smoke")
+            chain(smoke, step("gate.load"))
 
-        @task_group(tooltip="Only PASS goes on")
-        def decide() -> None:
+        with TaskGroup("decide", tooltip="Only PASS goes on") as decide:
             # load is skipped when smoke failed, and everything is when there was nothing to do.
-            step("decide.verdict", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+            verdict = step("decide.verdict", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 
-        @task_group(tooltip="Traffic moves, the old release is drained and kept")
-        def promote() -> None:
+        with TaskGroup("promote", tooltip="Traffic moves, the old release is drained and kept") as promote:
             chain(step("promote.switch"), step("promote.drain"))
 
-        @task_group(tooltip="Whatever happened: nothing is left behind, everything is on record")
-        def close() -> None:
-            chain(step("close.tidy"), step("close.record"), step("close.unlock"))
+        with TaskGroup(
+            "close", tooltip="Whatever happened: nothing is left, everything is on record"
+        ) as close:
+            last = [step("close.tidy"), step("close.record"), step("close.unlock")]
+            chain(*last)
 
-        chain(open_(), stage(), roll_out(), gate(), decide(), promote(), close())
-        dag.get_task("gate.smoke").set_downstream(dag.get_task("decide.verdict"))
-        for name in ("close.tidy", "close.record", "close.unlock"):
-            dag.get_task(name).as_teardown(setups=dag.get_task("open.lock"))
+        chain(opened, stage, roll_out, gate, decide, promote, close)
+        chain(smoke, verdict)
+        for task in last:
+            task.as_teardown(setups=dag.get_task("open.lock"))
     return dag
 
 
