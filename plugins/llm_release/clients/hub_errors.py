@@ -40,7 +40,7 @@ class Expired(Transient):
 def refusal(status: int, headers: Message, what: str, *, has_token: bool) -> ReleaseError:
     """An answer of the hub itself that is neither the thing nor a redirect."""
     code, said = headers.get("X-Error-Code", ""), headers.get("X-Error-Message", "")
-    if status == 429 or status >= 500:
+    if status in (408, 429) or status >= 500:
         return Busy(f"{what}: the hub answered {status}.", after_s=wait_asked(headers))
     if status == 401 and has_token:
         return Refused(
@@ -75,7 +75,7 @@ def refusal(status: int, headers: Message, what: str, *, has_token: bool) -> Rel
 
 def elsewhere(status: int, headers: Message, what: str, where: Target) -> ReleaseError:
     """An answer of the place that the hub redirected to, which is neither the bytes nor a redirect."""
-    if status == 429 or status >= 500:
+    if status in (408, 429) or status >= 500:
         return Busy(f"{what}: {where.origin} answered {status}.", after_s=wait_asked(headers))
     if status in (400, 401, 403, 404, 410):
         return Expired(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import threading
 import urllib.parse
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +20,8 @@ from llm_release.core.errors import ReleaseError, Transient
 from llm_release.core.exitcodes import Code, Refused
 
 MAX_REDIRECTS = 5
+BODY_WITHIN_S = 120
+"""For a body that is read whole: a list of files, a configuration."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _USER_AGENT = "llm-release"
@@ -140,10 +143,19 @@ class HubHttp:
 
 
 def read_all(response: http.client.HTTPResponse, line: Line, *, limit: int) -> bytes:
-    """The body, at most `limit` bytes of it; the connection stays usable only when it was read to its end."""
-    with told(line.origin, connected=True):
-        body = response.read(limit)
-        short = response.length is not None and response.length > 0
+    """The body, at most `limit` bytes of it; the connection stays usable only when it was read to its end.
+
+    In BODY_WITHIN_S: the timeout of a connection starts again with every byte, and a trickle would never end.
+    """
+    end = threading.Timer(BODY_WITHIN_S, line.abort)
+    end.daemon = True
+    end.start()
+    try:
+        with told(line.origin, connected=True):
+            body = response.read(limit)
+            short = response.length is not None and response.length > 0
+    finally:
+        end.cancel()
     if short or len(body) == limit:
         with contextlib.suppress(OSError):
             line.close()

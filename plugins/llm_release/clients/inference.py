@@ -25,6 +25,8 @@ Connections = Literal["pooled", "per-request"]
 latter reaches all of them."""
 
 CONNECT_S = 5.0
+FINISHED = ("stop", "length", "tool_calls", "eos_token", "stop_sequence")
+"""Reasons with which an answer is one (vLLM's and TGI's); vLLM's `abort` and `error` come as 200 too."""
 _READ_BUFFER = 4 << 20
 """Bytes; aiohttp's 64 KiB throttle long contexts."""
 
@@ -184,9 +186,11 @@ class Engine:
             return "invalid_payload", "an event was no JSON object"
         if not completion.done or completion.finish_reason is None:
             return "stream_truncated", "the stream ended before the answer did"
+        if completion.finish_reason not in FINISHED:
+            return "stream_truncated", f"the engine ended it: {completion.finish_reason[:40]}"
         if completion.model is not None and completion.model != self._model:
             return "wrong_model", f"answered as {completion.model!r}"
-        if not completion.text and completion.tokens == 0:
+        if not (completion.text or completion.reasoned or completion.finish_reason == "tool_calls"):
             return "empty_completion", ""
         return None, ""
 

@@ -100,10 +100,11 @@ def _api_host(host: str) -> str:
 
 
 def _request(url: str, bearer: str | None) -> Message:
-    headers = {"Accept": _ACCEPT, **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
-    with urllib.request.urlopen(
-        urllib.request.Request(url, method="HEAD", headers=headers), timeout=TIMEOUT_S
-    ) as answer:
+    request = urllib.request.Request(url, method="HEAD", headers={"Accept": _ACCEPT})
+    if bearer:
+        # A redirect may lead to any host: the token does not go along.
+        request.add_unredirected_header("Authorization", f"Bearer {bearer}")
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
         found: Message = answer.headers
         return found
 

@@ -82,6 +82,8 @@ class Line:
 
     def __init__(self, origin: Origin, *, timeout_s: float) -> None:
         self.origin = origin
+        # http.client lets go of the socket of an answer that ends its connection; abort must still reach it.
+        self._sock: socket.socket | None = None
         self._http: http.client.HTTPConnection
         if origin.scheme == "https":
             self._http = http.client.HTTPSConnection(
@@ -104,6 +106,7 @@ class Line:
             self.close()
         with told(self.origin, connected=False):
             self._http.connect()
+        self._sock = self._http.sock
         with told(self.origin, connected=True):
             return self._ask(path, headers)
 
@@ -113,7 +116,7 @@ class Line:
 
     def abort(self) -> None:
         """Ends the connection from any thread; whoever reads from it gets an early end or an error."""
-        sock = self._http.sock
+        sock = self._sock
         if sock is not None:
             with contextlib.suppress(OSError):
                 # SSLSocket.shutdown would drop the TLS state under the reader's feet.
@@ -122,6 +125,7 @@ class Line:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._http.close()
+        self._sock = None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from llm_release.core.exitcodes import Code, Refused
@@ -76,7 +77,14 @@ def select(files: Iterable[RemoteFile], patterns: Sequence[str]) -> tuple[Remote
             f"no file matches {', '.join(patterns) or 'anything'}; the repository has {shown}.",
             next_action="correct model.files in the service spec.",
         )
-    for file in found:
+    folders = {folder.as_posix() for f in found for folder in PurePosixPath(f.path).parents}
+    for file, after in zip(found, (*found[1:], None), strict=True):
+        if file.path in folders or (after is not None and after.path == file.path):
+            raise Refused(
+                Code.BAD_INPUT,
+                f"the repository lists {file.path!r} twice, or as a file and as a folder.",
+                next_action="check the hub's endpoint: no repository can hold that.",
+            )
         if not is_safe(file.path):
             raise Refused(
                 Code.BAD_INPUT,
@@ -88,9 +96,9 @@ def select(files: Iterable[RemoteFile], patterns: Sequence[str]) -> tuple[Remote
 
 def is_safe(path: str) -> bool:
     """True for a relative path that stays below the root, in normal form, and is none of our own names."""
-    if not path or len(path.encode()) > 1024 or path.startswith(RESERVED):
+    if not path or not path.isprintable() or len(path.encode()) > 1024 or path.startswith(RESERVED):
         return False
-    if any(ord(c) < 32 or c == "\\" for c in path):
+    if "\\" in path:
         return False
     return all(part not in ("", ".", "..") and len(part.encode()) <= 255 for part in path.split("/"))
 

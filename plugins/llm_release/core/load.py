@@ -62,7 +62,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """All latencies in seconds, of successful requests, as `distribution` gives them."""
+    """All latencies in seconds, as `distribution` gives them; a failed request has none."""
 
     offered: int
     ok: int
@@ -118,10 +118,17 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(round(share * len(ordered), 9)) - 1)]
 
 
-def distribution(values: Iterable[float]) -> dict[str, float | None]:
-    """-> min, mean, p50, p90, p95, p99, max; all None of nothing."""
+def distribution(values: Iterable[float], *, failed: int = 0) -> dict[str, float | None]:
+    """-> min, mean, p50, p90, p95, p99, max; all None of nothing.
+
+    Args:
+        failed: requests without a value. In the percentiles each is slower than any value, and a percentile
+            that falls on one is None: with 9 of 100 timed out there is no p95, however fast the other 91 were.
+    """
     ordered = sorted(values)
-    found: dict[str, float | None] = {f"p{n}": percentile(ordered, n / 100) for n in (50, 90, 95, 99)}
+    offered = [*ordered, *[math.inf] * failed]
+    ranks = {f"p{n}": percentile(offered, n / 100) for n in (50, 90, 95, 99)}
+    found = {name: None if value == math.inf else value for name, value in ranks.items()}
     mean = math.fsum(ordered) / len(ordered) if ordered else None
     return {"min": percentile(ordered, 0.0), "mean": mean, **found, "max": percentile(ordered, 1.0)}
 
@@ -150,6 +157,8 @@ def check_client(
         )
     if lag_p99 > MAX_LAG_S:
         problems.append(f"the client's event loop was late: p99 {lag_p99 * 1000:.0f} ms")
+    if starved := sum(s.error == "local_resource" for s in samples):
+        problems.append(f"{starved} requests could not be sent: the client ran out of ports or descriptors")
     if wanted and span > wanted / MIN_RATE_SHARE + MAX_LATE_S:
         problems.append(f"{len(samples) / span:.2f} requests a second were sent, {rate:g} were asked for")
     return Client(
@@ -166,18 +175,21 @@ def check_client(
 def summarize(samples: Sequence[Sample], client: Client) -> Summary:
     """Counts and percentiles; a request without a latency still counts as offered."""
     good = [s for s in samples if s.error is None]
+    failed = len(samples) - len(good)
     return Summary(
         offered=len(samples),
         ok=len(good),
         errors=dict(Counter(s.error for s in samples if s.error is not None).most_common()),
         statuses={str(k): n for k, n in Counter(s.status or 0 for s in samples).most_common()},
-        ttft=distribution(s.first_token - s.scheduled for s in good if s.first_token is not None),
+        ttft=distribution(
+            (s.first_token - s.scheduled for s in good if s.first_token is not None), failed=failed
+        ),
         tpot=distribution(
             (s.last_token - s.first_token) / (s.tokens - 1)
             for s in good
             if s.first_token is not None and s.last_token is not None and s.tokens > 1
         ),
-        e2e=distribution(s.done - s.scheduled for s in good if s.done is not None),
+        e2e=distribution((s.done - s.scheduled for s in good if s.done is not None), failed=failed),
         tokens=sum(s.tokens for s in good),
         client=client,
     )

@@ -57,6 +57,7 @@ class Completion:
         text: the answer.
         tokens: of the answer, by the engine's own count where it counts, else chunks with text.
         finish_reason: `stop`, `length`, ...; None until the engine says it.
+        reasoned: it sent reasoning, which is no part of the text.
         done: the end mark was seen.
         error: the engine's words, where it reported an error inside the stream.
         invalid: an event was no completion.
@@ -72,6 +73,7 @@ class Completion:
         "invalid",
         "model",
         "prompt_tokens",
+        "reasoned",
         "tokens",
     )
 
@@ -81,6 +83,7 @@ class Completion:
         self.tokens = 0
         self.prompt_tokens: int | None = None
         self.finish_reason: str | None = None
+        self.reasoned = False
         self.done = False
         self.error: str | None = None
         self.invalid = False
@@ -128,6 +131,9 @@ class Completion:
         if isinstance(choice.get("finish_reason"), str):
             self.finish_reason = choice["finish_reason"]
         body = choice.get("delta") or choice.get("message") or choice
+        if isinstance(body, Mapping) and (body.get("reasoning_content") or body.get("reasoning")):
+            self.reasoned = True
+            return True
         text = next((body[k] for k in ("content", "text") if isinstance(body, Mapping) and body.get(k)), None)
         if not isinstance(text, str):
             return False

@@ -71,24 +71,39 @@ def load(facts: LoadFacts, slo: LoadSlo) -> Verdict:
     if facts.offered == 0:
         return Verdict("INVALID", ("load: nothing was offered.",))
     success = facts.ok / facts.offered
-    broken = []
+    broken, missing = _latencies(facts, slo)
     if success < slo.success:
         worst = max(facts.errors, key=lambda k: facts.errors[k], default="none")
-        broken.append(
+        broken.insert(
+            0,
             f"load: {success:.2%} of {facts.offered} requests succeeded, {slo.success:.2%} wanted;"
-            f" most errors: {worst}."
+            f" most errors: {worst}.",
         )
+    if broken:
+        return Verdict("FAIL", (*broken, *missing))
+    if missing:
+        return Verdict("INCONCLUSIVE", tuple(missing))
+    return Verdict("PASS", (f"load: {success:.2%} of {facts.offered} requests succeeded within the bounds.",))
+
+
+def _latencies(facts: LoadFacts, slo: LoadSlo) -> tuple[list[str], list[str]]:
+    """-> what breaks its bound, what was not measured. A failed request is slower than any bound."""
+    broken, missing = [], []
     for name, bound, found in (
         ("time to first token p95", slo.ttft_p95, facts.ttft_ms.get("p95")),
         ("end-to-end p95", slo.e2e_p95, facts.e2e_ms.get("p95")),
     ):
-        if bound is not None and found is None:
-            return Verdict("INCONCLUSIVE", (f"load: {name} was asked for and not measured.",))
-        if bound is not None and found is not None and found > bound * 1000:
+        if bound is None:
+            continue
+        if found is None and facts.ok < facts.offered:
+            broken.append(
+                f"load: {name} falls on a request that failed, at most {bound * 1000:.0f} ms wanted."
+            )
+        elif found is None:
+            missing.append(f"load: {name} was asked for and not measured.")
+        elif found > bound * 1000:
             broken.append(f"load: {name} is {found:.0f} ms, at most {bound * 1000:.0f} ms wanted.")
-    if broken:
-        return Verdict("FAIL", tuple(broken))
-    return Verdict("PASS", (f"load: {success:.2%} of {facts.offered} requests succeeded within the bounds.",))
+    return broken, missing
 
 
 def together(verdicts: tuple[Verdict, ...]) -> Verdict:

@@ -69,9 +69,11 @@ class ClusterHook:
     def store(self) -> Store:
         from llm_release.clients import store
 
-        spec, endpoint = self.cluster.store, self._endpoint("storage") or self.cluster.store.endpoint
+        spec, endpoint = self.cluster.store, self._endpoint("storage")
+        # The cluster's file may name an emulator; no credentials of the connection go there.
+        credentials = None if spec.endpoint and not endpoint else self._gapic_credentials(endpoint)
         client = store.connect(
-            endpoint, credentials=self._gapic_credentials(endpoint), project=self.cluster.project
+            endpoint or spec.endpoint, credentials=credentials, project=self.cluster.project
         )
         return store.Store(spec.bucket, spec.prefix, client)
 

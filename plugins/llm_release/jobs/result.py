@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llm_release.core.errors import Permanent, ReleaseError
+from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.core.exitcodes import Code, Refused, code_of
 
 LIMIT = 4000
@@ -39,6 +39,9 @@ def run(kind: str, work: Callable[[], Mapping[str, Any]]) -> int:
         result, code = dict(work()), Code.OK
     except ReleaseError as e:
         result, code = _failure(kind, e), code_of(e)
+    except Stopped as e:
+        stopped = Transient(str(e), next_action="start it again: it goes on from what is there.")
+        result, code = _failure(kind, stopped), code_of(stopped)
     except Exception as e:
         frames = "".join(traceback.format_tb(e.__traceback__))
         log(f"{frames}{type(e).__name__}: {e}")
@@ -46,6 +49,11 @@ def run(kind: str, work: Callable[[], Mapping[str, Any]]) -> int:
         result, code = _failure(kind, bug, Code.INTERNAL), Code.INTERNAL
     _tell(result)
     return int(code)
+
+
+class Stopped(BaseException):
+    """The job was told to end. Like KeyboardInterrupt no `except Exception`: nothing may take it for a failure
+    of what it was doing, and try that again."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -18,6 +18,13 @@ CHAT = Prompt(name="p", messages=(Message(role="user", content="hi"),), max_toke
 TEXT = Prompt(name="p", prompt="hi", max_tokens=16)
 
 
+ONLY_AN_END = (
+    b'data: {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}], "model": "m"}\n\n'
+    b'data: {"choices": [], "usage": {"completion_tokens": 1}, "model": "m"}\n\ndata: [DONE]\n\n'
+)
+"""What vLLM sends when the first token ends the answer: one token, no text."""
+
+
 @pytest.fixture
 def engine() -> Iterator[Engine]:
     with Engine() as served:
@@ -79,7 +86,9 @@ def test_the_role_chunk_is_not_the_first_token(engine: Engine) -> None:
         (Reply(end="cut", end_after=2), "stream_truncated"),
         (Reply(end="reset", end_after=2), "stream_truncated"),
         (Reply(finish=None), "stream_truncated"),
+        (Reply(finish="abort"), "stream_truncated"),
         (Reply(text=""), "empty_completion"),
+        (Reply(raw=ONLY_AN_END), "empty_completion"),
         (Reply(model="another"), "wrong_model"),
         (Reply(raw=b"data: what\n\ndata: [DONE]\n\n"), "invalid_payload"),
         (Reply(raw=b""), "stream_truncated"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import ssl
@@ -16,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from llm_release.clients import wire
+from llm_release.clients import hub_http, wire
 from llm_release.clients.wire import Line, Target, target
 from llm_release.core.errors import Permanent, Transient
 
@@ -29,8 +30,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(BODY)))
+        if self.path == "/trickles":
+            self.send_header("Connection", "close")
         self.end_headers()
-        if self.path == "/stalls":
+        if self.path == "/trickles":
+            with contextlib.suppress(OSError):
+                for n in range(100):
+                    self.wfile.write(BODY[n : n + 1])
+                    self.wfile.flush()
+                    time.sleep(0.1)
+        elif self.path == "/stalls":
             self.wfile.write(BODY[:1000])
             self.wfile.flush()
             time.sleep(5)
@@ -122,6 +131,28 @@ def test_another_thread_can_end_a_read_that_waits(address: Target) -> None:
     assert time.monotonic() - started < 3
     line.close()
     assert line.get(address.path, {}).status == 200
+    line.close()
+
+
+def test_a_trickle_on_a_connection_that_will_close_can_be_ended_too(address: Target) -> None:
+    line = Line(address.origin, timeout_s=5)
+    response = line.get("/trickles", {})
+    threading.Timer(0.3, line.abort).start()
+    started = time.monotonic()
+    with wire.told(address.origin, connected=True):
+        assert 0 < response.readinto(memoryview(bytearray(1000))) < 50
+    assert time.monotonic() - started < 3
+    line.close()
+
+
+def test_a_body_that_trickles_is_not_read_for_ever(address: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_http, "BODY_WITHIN_S", 0.3)
+    line = Line(address.origin, timeout_s=5)
+    response = line.get("/trickles", {})
+    started = time.monotonic()
+    with pytest.raises(Transient):
+        hub_http.read_all(response, line, limit=1 << 20)
+    assert time.monotonic() - started < 3
     line.close()
 
 

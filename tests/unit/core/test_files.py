@@ -83,6 +83,7 @@ def test_patterns_that_select_nothing_are_refused_and_say_what_is_there() -> Non
         "a\\b",
         "a\nb",
         "a\0b",
+        "a\udc80b",
         ".llm-release.json",
         "x" * 300,
     ],
@@ -170,3 +171,10 @@ def test_an_index_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Refused, match=r"m\.safetensors\.index\.json") as e:
         missing_shards("m.safetensors.index.json", text, [])
     assert e.value.code is Code.INCOMPLETE_MODEL
+
+
+@pytest.mark.parametrize("paths", [("a.json", "a.json"), ("a", "a/b.json"), ("a/b", "a/b/c/d")])
+def test_a_path_that_is_listed_twice_or_is_a_folder_too_is_refused(paths: tuple[str, str]) -> None:
+    with pytest.raises(Refused, match="twice, or as a file and as a folder") as e:
+        select([file(p, blob_id=n * 40) for p, n in zip(paths, "bc", strict=True)], ())
+    assert e.value.code is Code.BAD_INPUT

@@ -99,6 +99,7 @@ def test_success_is_a_share_of_everything_that_was_offered() -> None:
 def test_latencies_run_from_the_scheduled_time_and_are_those_of_good_answers() -> None:
     late = sample(0, sent=2.0, first_token=2.1, last_token=2.5, done=2.6)
     found = summarize([late, sample(5, error="deadline", done=35.0)], FIT)
+    assert found.e2e["p95"] is None, "half of the offered requests have no latency"
     assert found.ttft["p50"] == pytest.approx(2.1)
     assert found.e2e["max"] == pytest.approx(2.6)
     assert found.tpot["p50"] == pytest.approx(0.1)
@@ -142,3 +143,18 @@ def test_a_client_that_measured_itself_says_so(
     found = checked(late, lags, due=due)
     assert not found.valid
     assert any(problem in p for p in found.problems), found.problems
+
+
+def test_a_failed_request_is_slower_than_any_other() -> None:
+    answered = [sample(n, first_token=n + 0.1, last_token=n + 0.5, done=n + 1.0) for n in range(91)]
+    failed = [sample(n, error="deadline", done=n + 30.0) for n in range(91, 100)]
+    found = summarize([*answered, *failed], FIT)
+    assert found.e2e["p90"] == pytest.approx(1.0)
+    assert found.e2e["p95"] is None
+    assert found.e2e["max"] == pytest.approx(1.0)
+
+
+def test_a_client_without_ports_is_not_the_models_fault() -> None:
+    samples = [sample(n / 10, sent=n / 10, error="local_resource" if n % 2 else None) for n in range(100)]
+    found = check_client(samples, [0.0], rate=10, due=[n / 10 for n in range(100)])
+    assert found.problems == ("50 requests could not be sent: the client ran out of ports or descriptors",)

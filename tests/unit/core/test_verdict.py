@@ -40,6 +40,11 @@ def test_a_load_within_its_bounds_passes() -> None:
             "time to first token p95 was asked for and not measured",
         ),
         (
+            changed(ok=0, errors={"timeout": 100}, ttft_ms={"p95": None}, e2e_ms={"p95": None}),
+            "FAIL",
+            "0.00% of 100 requests succeeded",
+        ),
+        (
             changed(valid=False, ok=0, reasons=("client was 80 ms late at p99",)),
             "INVALID",
             "client was 80 ms late",
@@ -73,3 +78,11 @@ def test_together_the_worst_decides_whatever_the_order() -> None:
 
 def test_no_verdict_is_no_pass() -> None:
     assert verdict.together(()).value == "INCONCLUSIVE"
+
+
+def test_a_percentile_that_falls_on_failed_requests_breaks_its_bound() -> None:
+    found = verdict.load(
+        changed(ok=91, errors={"deadline": 9}, e2e_ms={"p95": None}), LoadSlo(success=0.9, e2e_p95=Seconds(5))
+    )
+    assert found.value == "FAIL"
+    assert "end-to-end p95 falls on a request that failed" in found.reasons[0]

@@ -95,6 +95,17 @@ def test_killed_at_half_and_started_again_it_fetches_next_to_nothing_twice(
     assert job.result["resumed_bytes"] >= 0.25 * TOTAL
 
 
+def test_told_to_stop_while_the_hub_makes_it_wait_for_the_list_it_stops(job: Hydration, served: Hub) -> None:
+    served.goes_wrong(Fault("/tree/", stall=5))
+    process = job.start(*job.arguments())
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == Code.TRANSIENT, output
+    assert "told to stop (SIGTERM)" in job.result["error"]["cause"]
+    assert not job.dest.exists()
+
+
 def test_told_to_stop_it_keeps_what_it_has_and_says_that_a_retry_helps(job: Hydration, served: Hub) -> None:
     served.slow_to(10e6)
     code, _ = job.stop_at(0.4, signal.SIGTERM)

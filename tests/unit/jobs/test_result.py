@@ -21,7 +21,7 @@ def message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "message"
 
 
-def ended(error: Exception, message: Path) -> tuple[int, dict[str, Any]]:
+def ended(error: BaseException, message: Path) -> tuple[int, dict[str, Any]]:
     def work() -> dict[str, Any]:
         raise error
 
@@ -37,10 +37,11 @@ def ended(error: Exception, message: Path) -> tuple[int, dict[str, Any]]:
         (Unavailable("gone.", next_action="x."), 75, "transient"),
         (Conflict("taken.", next_action="x."), 75, "transient"),
         (ZeroDivisionError("oops"), 70, "transient"),
+        (result.Stopped("the job was told to stop (SIGTERM)."), 75, "transient"),
     ],
 )
 def test_every_error_ends_with_its_exit_code_and_its_words(
-    message: Path, error: Exception, code: int, kind: str
+    message: Path, error: BaseException, code: int, kind: str
 ) -> None:
     found, said = ended(error, message)
     assert found == code

@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 from llm_release.clients.hub import ENDPOINT, Hub
-from llm_release.core.errors import Transient
 from llm_release.core.exitcodes import Code, Refused
 from llm_release.jobs import result
 from llm_release.jobs.hydrate.fetch import Policy
@@ -60,10 +59,7 @@ def _parser() -> result.Parser:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)
-    raise Transient(
-        f"the job was told to stop ({signal.Signals(number).name}).",
-        next_action="start it again: it goes on from what is on the volume.",
-    )
+    raise result.Stopped(f"the job was told to stop ({signal.Signals(number).name}).")
 
 
 def _more_descriptors() -> None:

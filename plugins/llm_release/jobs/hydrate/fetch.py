@@ -163,11 +163,13 @@ class Fetcher(threading.Thread):
                 while part.at < part.end:
                     self._chunk(body.response, part)
                     if part.at - recorded >= _RECORD_EVERY:
-                        self._journal.wrote(file, recorded, part.at)
+                        with written("the volume"):
+                            self._journal.wrote(file, recorded, part.at)
                         recorded = part.at
         finally:
             if part.at > recorded:
-                self._journal.wrote(file, recorded, part.at)
+                with written("the volume"):
+                    self._journal.wrote(file, recorded, part.at)
 
     def _chunk(self, response: http.client.HTTPResponse, part: Part) -> None:
         view = self._buffer[: min(CHUNK, part.end - part.at)]

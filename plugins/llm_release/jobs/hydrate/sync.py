@@ -64,11 +64,13 @@ class Syncer(threading.Thread):
             os.posix_fadvise(self._fds[index], 0, hashed, os.POSIX_FADV_DONTNEED)
             self._dropped[index] = hashed
         if changed:
-            self._journal.sync()
+            with written("the volume"):
+                self._journal.sync()
 
     def _sync(self, index: int, dirty: int) -> None:
         position = self._journal.position()
         with written("the volume"):
             os.fdatasync(self._fds[index])
-        self._journal.synced(index, position)
+        with written("the volume"):
+            self._journal.synced(index, position)
         self._board.synced(index, dirty)

@@ -87,7 +87,8 @@ class Verifier(threading.Thread):
             return
         log(f"wrong file={file.path} n={state.wrong + 1} hash={found} listed={file.identity}")
         self._volume.unmark()
-        self._journal.reset(state.index)
+        with written("the volume"):
+            self._journal.reset(state.index)
         if state.wrong + 1 >= MAX_WRONG:
             self._volume.remove(file)
             raise Refused(

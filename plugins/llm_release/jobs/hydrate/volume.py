@@ -23,6 +23,8 @@ from llm_release.jobs.hydrate.journal import Identity, Journal
 
 _OURS = {marker.NAME, marker.DRAFT, journals.NAME, journals.DRAFT}
 _NOT_A_FILE = {"lost+found"}
+_OWN_BYTES = 1 << 20
+"""Room for the journal and the marker."""
 """mkfs.ext4 makes it, only root can read it, and no server looks at it."""
 
 
@@ -71,7 +73,7 @@ class Volume:
         """
         sizes = self._present()
         lacking = [f for f in self.files if sizes.get(f.path) != f.size]
-        needed = sum(f.size for f in lacking)
+        needed = sum(f.size for f in lacking) + _OWN_BYTES
         with written(self.root):
             room = os.statvfs(self.root)
             # Blocks of our own unfinished files come back when they are cut.
