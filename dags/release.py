@@ -108,7 +108,8 @@ def release_dag(service: str) -> DAG:
         chain(opened, stage, roll_out, gate, decide, promote, close)
         chain(smoke, verdict)
         for task in last:
-            task.as_teardown(setups=dag.get_task("open.lock"))
+            # What could not be taken away must not hide behind a green run.
+            task.as_teardown(setups=dag.get_task("open.lock"), on_failure_fail_dagrun=True)
     return dag
 
 

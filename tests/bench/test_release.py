@@ -14,7 +14,7 @@ from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps.world import Skipped
 from tests.bench.conftest import NAMESPACE, writes
 from tests.bench.runner import Run
-from tests.bench.tools import until
+from tests.bench.tools import kubectl, until
 
 Start = Callable[..., Run]
 pytestmark = pytest.mark.timeout(300)
@@ -159,3 +159,68 @@ def test_a_step_that_outlives_the_close_of_its_run_changes_nothing(start: Start,
     with pytest.raises(Conflict, match="#closing, not by this run"):
         run.step("roll_out.deploy")
     assert kube.deployment(NAMESPACE, run.world().names.deployment) is None
+
+
+def test_a_promotion_that_broke_off_after_the_switch_is_finished_by_the_next_trigger(
+    start: Start, kube: Kubernetes
+) -> None:
+    first = start("v1")
+    first.everything()
+    old = first.world().names.deployment
+    broken = start("v2", holder="broken")
+    broken.until("promote.switch")
+    broken.close()
+    left = kube.deployment(NAMESPACE, old)
+    assert left is not None
+    assert left.replicas == 1, "nobody drained it"
+    now = kube.deployment(NAMESPACE, broken.world().names.deployment)
+
+    again = start("v2", holder="again")
+    assert again.everything()["outcome"] == "live"
+    assert again.facts["open.plan"]["facts"]["repairs"] is True
+    assert any("skipped gate.load: the release serves already" in line for line in again.log)
+    drained = kube.deployment(NAMESPACE, old)
+    assert drained is not None
+    assert drained.replicas == 0
+    after = kube.deployment(NAMESPACE, broken.world().names.deployment)
+    assert now is not None
+    assert after is not None
+    assert now.generation == after.generation, "the serving Deployment was not touched"
+    assert start("v2", holder="third").until("open.plan").nothing_to_do
+
+
+def test_a_selector_that_was_changed_by_hand_is_never_guessed_about(start: Start, kube: Kubernetes) -> None:
+    first = start("v1")
+    first.everything()
+    second = start("v2", holder="two")
+    second.until("promote.switch")
+    old = first.world().release.id
+    _select(second.spec.service, old)
+    with pytest.raises(Conflict, match=f"selects {old}, not {second.world().release.id} any more"):
+        second.step("promote.drain")
+    second.close()
+
+    for release, revision in ((old, "v1"), (second.world().release.id, "v2")):
+        third = start(revision, holder=f"to-{revision}")
+        with pytest.raises(Conflict, match=rf"selects release {old}, and is recorded to serve"):
+            third.until("open.plan")
+        serving = kube.deployment(NAMESPACE, f"{second.spec.service}-{release}")
+        assert serving is not None
+        assert serving.ready == 1, "neither the selected nor the recorded release loses a pod"
+
+
+def test_a_refused_retry_of_the_previous_release_keeps_it_restorable(start: Start, kube: Kubernetes) -> None:
+    first = start("v1")
+    first.everything()
+    start("v2", holder="two").everything()
+    back = start("v1", holder="back")
+    back.until("roll_out.deploy")
+    back.close()
+    kept = kube.deployment(NAMESPACE, first.world().names.deployment)
+    assert kept is not None
+    assert (kept.replicas, kept.total) == (0, 0)
+
+
+def _select(service: str, release: str) -> None:
+    change = json.dumps({"spec": {"selector": {"llm-release/release": release}}})
+    kubectl("-n", NAMESPACE, "patch", "service", service, "--type=merge", "-p", change)

@@ -96,6 +96,7 @@ class Names:
         """Compute's labels know neither dots nor slashes."""
         return {
             "managed-by": FIELD_MANAGER,
+            "llm-release-namespace": self.namespace,
             "llm-release-service": self.service,
             "llm-release-release": self.release,
         }

@@ -93,6 +93,10 @@ class Readiness:
     state: State
     message: str
     next_action: str = ""
+    final: bool = False
+    """Failed, and there is nothing that the step could still find out about it."""
+    again: bool = False
+    """Failed for a reason that may pass."""
 
 
 def rollout(

@@ -51,6 +51,7 @@ def release_id(spec: ServiceSpec, *, commit: str, listing: str, image: str) -> s
         "repo": spec.model.repo,
         "commit": commit,
         "listing": listing,
+        "trust_remote_code": spec.model.trust_remote_code,
         "image": image,
         "engine": {k: v for k, v in _mapping(encode(spec.engine)).items() if k != "image"},
         "accelerator": encode(spec.accelerator),

@@ -124,6 +124,8 @@ class Rollout:
 
     ready_within: Seconds = Seconds(1200)
     """From the candidate's creation to all its pods ready: node, image, weights, engine."""
+    node_within: Seconds = Seconds(900)
+    """How long a pod may be without a node: an autoscaler needs minutes for one, more for a new node pool."""
     drain: Seconds = Seconds(30)
     """After the switch the previous release keeps serving its open connections for this long."""
     stop_within: Seconds = Seconds(60)

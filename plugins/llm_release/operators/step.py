@@ -76,13 +76,13 @@ class StepOperator(BaseOperator):
         return self._go(context, started=time.time(), waits=0)
 
     def resume(
-        self, context: Context, event: Mapping[str, str], started: float, waits: int
+        self, context: Context, event: Mapping[str, Any], started: float, waits: int
     ) -> dict[str, Any]:
         """Back from the triggerer. The step looks for itself; the event matters only if it still waits then."""
         return self._go(context, started=started, waits=waits, waited=event)
 
     def _go(
-        self, context: Context, *, started: float, waits: int, waited: Mapping[str, str] | None = None
+        self, context: Context, *, started: float, waits: int, waited: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         try:
             found = self._until_done(context, started=started, waits=waits, waited=waited)
@@ -95,9 +95,11 @@ class StepOperator(BaseOperator):
         return facts
 
     def _until_done(
-        self, context: Context, *, started: float, waits: int, waited: Mapping[str, str] | None
+        self, context: Context, *, started: float, waits: int, waited: Mapping[str, Any] | None
     ) -> Any:
         while True:
+            if waited is not None and waited.get("final"):
+                raise _not_over(waited)
             world = self._world(context, resumed=waited is not None)
             found = self._run(world, context)
             if not isinstance(found, Wait):
@@ -112,7 +114,7 @@ class StepOperator(BaseOperator):
             waits += 1
             waited = self._wait(found, world, started=started, waits=waits)
 
-    def _wait(self, wait: Wait, world: World, *, started: float, waits: int) -> Mapping[str, str]:
+    def _wait(self, wait: Wait, world: World, *, started: float, waits: int) -> Mapping[str, Any]:
         """Looks inline for a while; defers when that was not enough."""
         look = Look(wait, world.connect)
         inline_until = time.monotonic() + self.inline
@@ -191,9 +193,9 @@ class StepOperator(BaseOperator):
         raise_for_airflow(e)
 
 
-def _not_over(waited: Mapping[str, str]) -> ReleaseError:
+def _not_over(waited: Mapping[str, Any]) -> ReleaseError:
     """A deadline passed is final (a person may clear the task); a cluster that could not be asked is not."""
-    kind = Transient if waited["state"] == "lost" else Permanent
+    kind = Transient if waited["state"] == "lost" or waited.get("again") else Permanent
     return kind(waited["message"], next_action=waited["next_action"])
 
 

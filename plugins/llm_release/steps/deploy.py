@@ -9,7 +9,7 @@ from llm_release.clients.kubernetes import Ref, refuse_foreign
 from llm_release.core import readiness
 from llm_release.core.errors import Permanent
 from llm_release.core.readiness import Pod
-from llm_release.steps import evidence, lock
+from llm_release.steps import evidence, lock, observe
 from llm_release.steps.world import Wait, World
 
 LOG_LINES = 20
@@ -26,13 +26,17 @@ class Deployed:
 
 
 def run(world: World) -> Deployed | Wait:
+    serves = observe.live(world).serves(world.release.id)
     for file in ("prompts", "preview-service", "deployment"):
         body = evidence.manifest(world, file)
+        if serves and file == "deployment" and world.kube.get(Ref.of(body)):
+            world.log("the release serves: its Deployment is left as it is")
+            continue
         refuse_foreign(Ref.of(body), world.kube.get(Ref.of(body)), world.spec.service)
         # Asked each time: this task may have been told to die, and its run closed, since the last one.
         lock.hold(world)
         world.kube.apply(body)
-    if left := scaled(world, world.spec.scaling.min):
+    if left := scaled(world, world.spec.scaling.min, down=not serves):
         return left
     pods = tuple(
         p for p in world.kube.pods(world.spec.namespace, server_selector(world)) if not p.terminating
@@ -49,8 +53,11 @@ def run(world: World) -> Deployed | Wait:
     return facts
 
 
-def scaled(world: World, replicas: int) -> Wait | None:
+def scaled(world: World, replicas: int, *, down: bool = True) -> Wait | None:
     """Scales the candidate; -> what to wait for, None when that many pods are ready.
+
+    Args:
+        down: also to fewer pods than there are.
 
     Raises:
         Permanent: it will never be ready, and why.
@@ -58,6 +65,7 @@ def scaled(world: World, replicas: int) -> Wait | None:
     who, namespace = world.names, world.spec.namespace
     found = world.kube.deployment(namespace, who.deployment)
     assert found is not None
+    replicas = replicas if down else max(replicas, found.replicas)
     if found.replicas != replicas:
         world.kube.scale(namespace, who.deployment, replicas)
         world.log(f"scaling {who.deployment} from {found.replicas} to {replicas}")
@@ -92,4 +100,5 @@ def _wait(world: World, replicas: int) -> Wait:
         world.spec.rollout.ready_within,
         f"{replicas} ready pods of {world.names.deployment}",
         world.spec.namespace,
+        patience=world.spec.rollout.node_within,
     )

@@ -64,7 +64,7 @@ def owned(world: World, *, id: str) -> Disk:
 
 
 def _check(world: World, found: Disk) -> None:
-    if found.labels.get("llm-release-release") != world.release.id:
+    if world.names.disk_labels.items() - found.labels.items():
         raise foreign_disk(found.name, found.labels.get("managed-by", "nobody that labelled it"))
     if found.kind != HYPERDISK_ML:
         raise Permanent(

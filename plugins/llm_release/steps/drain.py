@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.steps import deploy, evidence, lock, metrics
+from llm_release.core.errors import Conflict
+from llm_release.steps import deploy, evidence, lock, metrics, observe
 from llm_release.steps.switch import Switched
 from llm_release.steps.world import Wait, World
 
@@ -45,6 +46,7 @@ def run(world: World) -> Drained | Wait:
     who, namespace = world.names_of(switched.previous), world.spec.namespace
     found = world.kube.deployment(namespace, who.deployment)
     if found and found.replicas:
+        _refuse_if_it_serves(world, switched.previous)
         _keep_count(world, switched)
         world.log(f"stopping the {found.ready} pods of release {switched.previous}")
         world.kube.scale(namespace, who.deployment, 0)
@@ -62,6 +64,17 @@ def run(world: World) -> Drained | Wait:
     )
     kept = evidence.read_json(world, KEPT) or {}
     return Drained(switched.previous, time.time(), kept.get("served_during"))
+
+
+def _refuse_if_it_serves(world: World, previous: str) -> None:
+    """A person may have switched back while the connections were given their time."""
+    live = observe.live(world)
+    if live.selected != world.release.id:
+        raise Conflict(
+            f"Service {world.spec.service} selects {live.selected or 'nothing'}, not {world.release.id} any more:"
+            f" {previous} is left as it is.",
+            next_action="nothing, if you switched back on purpose; the candidate still runs.",
+        )
 
 
 def _keep_count(world: World, switched: Switched) -> None:

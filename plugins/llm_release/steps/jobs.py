@@ -21,6 +21,8 @@ def ensure(world: World, body: Mapping[str, Any], *, within: float, what: str) -
     ref = Ref.of(body)
     found = world.kube.get(ref)
     refuse_foreign(ref, found, world.spec.service)
+    if found and found["metadata"].get("deletionTimestamp"):
+        return _ending(ref)
     status = world.kube.job(ref.namespace, ref.name) if found else None
     if status and status.finished == "complete":
         world.log(f"adopted Job {ref.name}, finished {status.finished_at}")
@@ -30,27 +32,19 @@ def ensure(world: World, body: Mapping[str, Any], *, within: float, what: str) -
             raise failure(world, status)
         world.log(f"Job {ref.name} of an earlier try failed ({status.reason}): made again")
         world.kube.delete(ref)
-        return Wait(
-            "pods",
-            f"batch.kubernetes.io/job-name={ref.name}",
-            120,
-            f"the pods of the old Job {ref.name} to be gone",
-            ref.namespace,
-        )
-    if found and found["metadata"].get("deletionTimestamp"):
-        return Wait(
-            "pods",
-            f"batch.kubernetes.io/job-name={ref.name}",
-            120,
-            f"the pods of the old Job {ref.name} to be gone",
-            ref.namespace,
-        )
+        return _ending(ref)
     if status is None:
         world.kube.apply(body)
         world.log(f"created Job {ref.namespace}/{ref.name}")
     else:
         world.log(f"adopted Job {ref.name}, running since {status.started_at}")
-    return Wait("job", ref.name, within, what, ref.namespace)
+    return Wait("job", ref.name, within, what, ref.namespace, patience=world.spec.rollout.node_within)
+
+
+def _ending(ref: Ref) -> Wait:
+    # Its pods go first (foreground deletion); what is left of the Job then, apply waits for.
+    pods = f"batch.kubernetes.io/job-name={ref.name}"
+    return Wait("pods", pods, 120, f"the pods of the old Job {ref.name} to be gone", ref.namespace)
 
 
 def report(world: World, namespace: str, job: str) -> dict[str, Any]:
@@ -66,9 +60,10 @@ def report(world: World, namespace: str, job: str) -> dict[str, Any]:
                 found = json.loads(line.removeprefix("result "))
                 assert isinstance(found, dict)
                 return found
+    world.kube.delete(Ref("batch/v1", "Job", job, namespace))
     raise Transient(
         f"Job {job} is complete and its report is lost (its pod is gone).",
-        next_action="the task will run the Job again.",
+        next_action="the task tries again with a new Job.",
     )
 
 

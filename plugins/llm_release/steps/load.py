@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.steps import gates
+from llm_release.steps.plan import Planned
 from llm_release.steps.smoke import Smoke
 from llm_release.steps.world import Skipped, Wait, World
 
@@ -31,6 +32,8 @@ class Load:
 def run(world: World) -> Load | Wait:
     if world.of(Smoke).verdict != "PASS":
         raise Skipped("the smoke test did not pass: no load test.")
+    if world.of(Planned).repairs:
+        raise Skipped("the release serves already: it is not loaded.")
     gate = world.spec.gates.load
     seconds = gate.duration + gate.timeout
     found = gates.measure(world, "load", file="load/result.json", seconds=seconds)

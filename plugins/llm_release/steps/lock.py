@@ -35,7 +35,7 @@ def run(world: World) -> Locked:
     if planned.nothing_to_do:
         raise Skipped(f"release {world.release.id} is already live: nothing was written anywhere.")
     fence = _acquire(world)
-    now = observe.live(world)
+    now = observe.settled(world)
     if now.release != planned.live:
         raise Conflict(
             f"the live release changed from {planned.live or 'nothing'} to {now.release or 'nothing'}"
@@ -60,6 +60,14 @@ def hold(world: World, *, closing: bool = False) -> None:
     Raises:
         Conflict: it is not; the present holder is named.
     """
+    try:
+        _renew(world, closing=closing)
+    except Conflict:
+        # Another try of ours, or our own write whose answer was lost, renewed it in between; or it is not ours.
+        _renew(world, closing=closing)
+
+
+def _renew(world: World, *, closing: bool) -> None:
     found = _read(world)
     mine = {world.holder, world.holder + core.CLOSING} if closing else {world.holder}
     if found is None or found.holder not in mine:
@@ -93,7 +101,9 @@ def _acquire(world: World) -> int:
         )
         if decision.act == "refuse":
             raise Conflict(
-                decision.message, next_action="wait for that run, or mark it failed in Airflow if it is dead."
+                decision.message,
+                next_action="wait for that run, or mark it failed in Airflow if it is dead; if Airflow does not know it"
+                f" any more: kubectl -n {world.spec.namespace} delete lease {_name(world)}.",
             )
         if decision.act != "watch":
             world.log(decision.message)

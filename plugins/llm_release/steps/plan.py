@@ -18,6 +18,7 @@ DRY_RUN = ("pv", "pvc", "prompts", "deployment", "preview-service")
 class Planned:
     STEP: ClassVar[str] = "open.plan"
     nothing_to_do: bool
+    repairs: bool
     live: str
     previous: str
     live_ready: int
@@ -28,11 +29,12 @@ def run(world: World) -> Planned:
     plan = _plan(world)
     for line in plan.text().splitlines():
         world.log(line)
-    return Planned(plan.nothing_to_do, plan.live.release, plan.live.previous, plan.live.ready, plan.text())
+    live = plan.live
+    return Planned(plan.nothing_to_do, plan.repairs, live.release, live.previous, live.ready, plan.text())
 
 
 def _plan(world: World) -> Plan:
-    live = observe.live(world)
+    live = observe.settled(world)
     settled = core.make(release=world.release.id, live=live, stage=(), promote=())
     if settled.nothing_to_do:
         return settled

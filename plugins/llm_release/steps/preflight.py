@@ -95,7 +95,7 @@ def _disk(world: World) -> Iterator[ReleaseError]:
     if problem := volume.problem(world.release.total_bytes, world.spec.weights.throughput_mibps):
         yield Permanent(problem, next_action="correct weights.throughput_mibps in the service's file.")
     found = world.disks.get(world.release.zone, world.names.disk)
-    if found is not None and found.labels.get("llm-release-release") != world.release.id:
+    if found is not None and world.names.disk_labels.items() - found.labels.items():
         yield foreign_disk(found.name, found.labels.get("managed-by", "nobody that labelled it"))
 
 

@@ -25,6 +25,9 @@ class Recorded:
     uri: str
 
 
+NO_REASON = "ended without a reason of its own: killed, timed out or marked failed; see the tasks' logs."
+
+
 def run(world: World, *, steps: Mapping[str, Mapping[str, Any]]) -> Recorded:
     """
     Args:
@@ -37,7 +40,7 @@ def run(world: World, *, steps: Mapping[str, Mapping[str, Any]]) -> Recorded:
     outcome = (
         "live" if promoted and not failure else "refused" if failure and failure.get("refused") else "failed"
     )
-    reason = str(failure["cause"]) if failure else "promoted"
+    reason = str(failure["cause"]) if failure else "promoted" if promoted else NO_REASON
     document = {
         "release": encode(world.release),
         "outcome": outcome,

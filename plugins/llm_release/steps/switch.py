@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients.kubernetes import Ref
-from llm_release.core.errors import Permanent, Transient
+from llm_release.core.errors import Conflict, Permanent, Transient
+from llm_release.core.plan import Live
 from llm_release.core.strict import encode
 from llm_release.steps import deploy, identify, lock, manifests, metrics, observe
+from llm_release.steps.plan import Planned
 from llm_release.steps.verdict import Decided
 from llm_release.steps.world import Wait, World
 
@@ -37,28 +39,37 @@ def run(world: World) -> Switched | Wait:
     if world.of(Decided).verdict != "PASS":
         raise Permanent("the verdict is not PASS.", next_action="nothing is promoted without one.")
     lock.hold(world)
-    live = observe.live(world)
+    live = observe.settled(world)
     if live.release == world.release.id == live.selected:
         return _facts(world, live.previous, time.time(), None)
+    if live.release != world.of(Planned).live:
+        raise Conflict(
+            f"{live.release or 'nothing'} is live, and was not when this release was planned.",
+            next_action="trigger the release again.",
+        )
     replicas = max(world.spec.scaling.min, live.ready)
     if left := deploy.scaled(world, replicas):
         return left
     identify.check(world)
     before = metrics.finished(world, live.release) if live.release else None
     switched_at = time.time()
-    _write(world, live.release)
+    # This task may have been told to die while it looked: its Lease is asked for at the last moment.
+    lock.hold(world)
+    _write(world, live)
     return _facts(world, live.release, switched_at, before)
 
 
-def _write(world: World, previous: str) -> None:
-    """One optimistic write: if the Service changed since it was read, nothing happens."""
-    body = manifests.live_service(world.home, spec=world.spec, release=world.release.id, previous=previous)
-    now = world.kube.get(Ref.of(body))
-    if now is not None:
-        body["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"]
+def _write(world: World, live: Live) -> None:
+    """One optimistic write: if the Service changed since `live` was read, nothing happens."""
+    body = manifests.live_service(
+        world.home, spec=world.spec, release=world.release.id, previous=live.release
+    )
+    if live.version:
+        body["metadata"]["resourceVersion"] = live.version
     world.kube.apply(body)
     world.log(
-        f"service={world.spec.namespace}/{world.spec.service} release={world.release.id} previous={previous or 'none'}"
+        f"service={world.spec.namespace}/{world.spec.service} release={world.release.id}"
+        f" previous={live.release or 'none'}"
     )
 
 

@@ -6,11 +6,14 @@ for a retry. Runs at the end of every run that took the Lease, whatever happened
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients.kubernetes import Ref
 from llm_release.core import names as n
+from llm_release.core.errors import ReleaseError
 from llm_release.core.readiness import Job
 from llm_release.steps import deploy, evidence, lock, observe
 from llm_release.steps.world import Wait, World
@@ -27,13 +30,15 @@ class Tidied:
 def run(world: World) -> Tidied | Wait:
     lock.hold(world, closing=True)
     namespace, who = world.spec.namespace, world.names
-    promoted = observe.live(world).release == world.release.id
+    live = observe.live(world)
+    serves = live.serves(world.release.id)
     removed: list[str] = []
     logs: list[str] = []
-    if not promoted:
+    if not serves:
         logs += _keep_server_logs(world)
-        removed += _gone(world, Ref("apps/v1", "Deployment", who.deployment, namespace))
-    for job in world.kube.list("batch/v1", "Job", namespace, f"{n.RELEASE}={world.release.id}"):
+        removed += _without_pods(world, keep=live.previous == world.release.id)
+    mine = f"{n.SERVICE}={world.spec.service},{n.RELEASE}={world.release.id}"
+    for job in world.kube.list("batch/v1", "Job", namespace, mine):
         ref = Ref("batch/v1", "Job", job["metadata"]["name"], namespace)
         logs += _keep_job_log(world, world.kube.job(namespace, ref.name))
         removed += _gone(world, ref)
@@ -42,11 +47,22 @@ def run(world: World) -> Tidied | Wait:
     for what in removed:
         world.log(f"removed {what}")
     selector = deploy.server_selector(world)
-    if not promoted and world.kube.pods(namespace, selector):
+    if not serves and world.kube.pods(namespace, selector):
         return Wait(
             "pods", selector, world.spec.rollout.stop_within + 60, "the candidate's pods to end", namespace
         )
     return Tidied(tuple(removed), tuple(logs))
+
+
+def _without_pods(world: World, *, keep: bool) -> list[str]:
+    """Takes the candidate's pods away; the Deployment of the release before the live one stays restorable."""
+    ref = Ref("apps/v1", "Deployment", world.names.deployment, world.spec.namespace)
+    if not keep:
+        return _gone(world, ref)
+    if found := world.kube.deployment(ref.namespace, ref.name):
+        world.kube.scale(ref.namespace, ref.name, 0)
+        world.log(f"scaled {ref.name} from {found.replicas} to 0: it is the release before the live one")
+    return []
 
 
 def _gone(world: World, ref: Ref) -> list[str]:
@@ -54,22 +70,34 @@ def _gone(world: World, ref: Ref) -> list[str]:
 
 
 def _keep_server_logs(world: World) -> list[str]:
-    kept = []
+    kept: list[str] = []
     for pod in world.kube.pods(world.spec.namespace, deploy.server_selector(world)):
-        lines = [
-            *world.kube.events(world.spec.namespace, pod.name),
-            "",
-            world.kube.pod_log(world.spec.namespace, pod.name, tail=500),
-        ]
-        kept.append(evidence.keep(world, f"logs/{pod.name}.txt", "\n".join(lines)))
+        with _evidence_is_not_worth_a_gpu(world):
+            lines = [
+                *world.kube.events(world.spec.namespace, pod.name),
+                "",
+                world.kube.pod_log(world.spec.namespace, pod.name, tail=500),
+            ]
+            kept.append(evidence.keep(world, f"logs/{pod.name}.txt", "\n".join(lines)))
     return kept
 
 
 def _keep_job_log(world: World, job: Job | None) -> list[str]:
-    if job is None:
-        return []
-    lines = [
-        world.kube.pod_log(world.spec.namespace, pod.name, tail=500)
-        for pod in world.kube.job_pods(world.spec.namespace, job.name)
-    ]
-    return [evidence.keep(world, f"logs/{job.name}.txt", "\n".join(lines))]
+    kept: list[str] = []
+    if job is not None:
+        with _evidence_is_not_worth_a_gpu(world):
+            lines = [
+                world.kube.pod_log(world.spec.namespace, pod.name, tail=500)
+                for pod in world.kube.job_pods(world.spec.namespace, job.name)
+            ]
+            kept.append(evidence.keep(world, f"logs/{job.name}.txt", "\n".join(lines)))
+    return kept
+
+
+@contextlib.contextmanager
+def _evidence_is_not_worth_a_gpu(world: World) -> Iterator[None]:
+    """A log that cannot be kept is told, and what it is about is removed all the same."""
+    try:
+        yield
+    except ReleaseError as e:
+        world.log(f"a log is lost: {e}")

@@ -11,6 +11,7 @@ from llm_release.core.strict import encode
 from llm_release.core.verdict import LoadFacts, SmokeFacts, Value, Verdict
 from llm_release.steps import evidence
 from llm_release.steps.load import Load
+from llm_release.steps.plan import Planned
 from llm_release.steps.smoke import Smoke
 from llm_release.steps.world import World
 
@@ -57,6 +58,6 @@ def _verdicts(world: World) -> list[Verdict]:
             facts.offered, facts.ok, facts.errors, facts.ttft_ms, facts.e2e_ms, facts.valid, facts.reasons
         )
         found.append(core.load(measured, world.spec.gates.load.slo))
-    elif not found or found[0].value == "PASS":
+    elif not world.of(Planned).repairs and (not found or found[0].value == "PASS"):
         found.append(Verdict("INCONCLUSIVE", ("load: the candidate was not loaded.",)))
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_release.core import readiness
+from llm_release.core.errors import Permanent
 from llm_release.core.readiness import Pod, Readiness
 from llm_release.steps.world import Connect, Wait
 
@@ -89,7 +90,8 @@ class Look:
         if not found.done:
             return Readiness("waiting", f"operation {found.name} is running.")
         if found.error:
-            return Readiness("failed", found.error.cause, found.error.next_action)
+            again = not isinstance(found.error, Permanent)
+            return Readiness("failed", found.error.cause, found.error.next_action, final=True, again=again)
         return Readiness("done", f"operation {found.name} is done.")
 
     def _pods(self) -> Readiness:

@@ -16,7 +16,7 @@ from asgiref.sync import sync_to_async
 
 from llm_release.core.errors import Permanent, ReleaseError
 from llm_release.core.readiness import Readiness
-from llm_release.core.strict import decode
+from llm_release.core.strict import decode, encode
 from llm_release.steps.waiting import Look
 from llm_release.steps.world import Wait
 
@@ -28,7 +28,7 @@ ERRORS_ALLOWED_S = 300.0
 
 
 class WaitTrigger(BaseTrigger):
-    """Ends with an event {"state", "message", "next_action"}; the step then looks for itself.
+    """Ends with an event, an encoded `Readiness` or one of state "lost"; the step then looks for itself.
 
     Args:
         cluster: name of the cluster's file.
@@ -52,8 +52,10 @@ class WaitTrigger(BaseTrigger):
         look = await _threaded(self._look)
         failing_since: float | None = None
         while True:
+            news = ""
             try:
                 found = await _threaded(look.once)
+                news = await _threaded(look.news, found)
                 failing_since = None
             except ReleaseError as e:
                 failing_since = failing_since or time.time()
@@ -62,7 +64,7 @@ class WaitTrigger(BaseTrigger):
                     return
                 self.log.warning("looking again: %s", e)
                 found = Readiness("waiting", e.cause)
-            if news := await _threaded(look.news, found):
+            if news:
                 self.log.info(news)
             if found.state != "waiting":
                 yield _event(found)
@@ -92,7 +94,7 @@ class WaitTrigger(BaseTrigger):
 
 
 def _event(found: Readiness) -> TriggerEvent:
-    return TriggerEvent({"state": found.state, "message": found.message, "next_action": found.next_action})
+    return TriggerEvent(encode(found))
 
 
 async def _threaded(call: Any, *args: Any) -> Any:

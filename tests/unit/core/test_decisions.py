@@ -57,11 +57,39 @@ def test_a_release_that_is_live_and_ready_has_nothing_to_do() -> None:
 
 @pytest.mark.parametrize(
     "live",
-    [Live("r1", "", "r0", 2), Live("r1", "", "r1", 0), Live("r0", "", "r1", 2), Live()],
-    ids=["selector elsewhere", "no ready pod", "annotation elsewhere", "nothing serves"],
+    [
+        Live("r1", "", "r0", 2),
+        Live("r1", "", "r1", 0),
+        Live("r0", "", "r1", 2),
+        Live(),
+        Live("r1", "r0", "r1", 2, previous_replicas=2),
+    ],
+    ids=["selector elsewhere", "no ready pod", "annotation elsewhere", "nothing serves", "not drained"],
 )
 def test_anything_less_is_worked_on(live: Live) -> None:
     assert make("r1", live).changes
+
+
+@pytest.mark.parametrize(
+    ("live", "repairs"),
+    [
+        (Live("r1", "r0", "r1", 2, previous_replicas=2), True),
+        (Live("r1", "r0", "r1", 0), True),
+        (Live("r1", "r0", "r0", 2), False),
+        (Live("r0", "", "r0", 2), False),
+        (Live(), False),
+    ],
+)
+def test_only_a_release_that_serves_is_repaired(live: Live, repairs: bool) -> None:
+    found = make("r1", live)
+    assert found.repairs is repairs
+    assert ("what is left of its promotion is done" in found.text()) is repairs
+
+
+def test_what_is_selected_or_recorded_serves() -> None:
+    assert Live("r1", "r0", "r2").serves("r1")
+    assert Live("r1", "r0", "r2").serves("r2")
+    assert not Live("r1", "r0", "r2").serves("r0")
 
 
 def test_the_plan_reads_as_a_list_of_acts() -> None:
