@@ -25,6 +25,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 
 from llm_release.operators.step import StepOperator
@@ -97,7 +98,8 @@ def release_dag(service: str) -> DAG:
             verdict = step("decide.verdict", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 
         with TaskGroup("promote", tooltip="Traffic moves, the old release is drained and kept") as promote:
-            chain(step("promote.switch"), step("promote.drain"))
+            drain = step("promote.drain")
+            chain(step("promote.switch"), drain)
 
         with TaskGroup(
             "close", tooltip="Whatever happened: nothing is left, everything is on record"
@@ -108,8 +110,13 @@ def release_dag(service: str) -> DAG:
         chain(opened, stage, roll_out, gate, decide, promote, close)
         chain(smoke, verdict)
         for task in last:
-            # What could not be taken away must not hide behind a green run.
-            task.as_teardown(setups=dag.get_task("open.lock"), on_failure_fail_dagrun=True)
+            task.as_teardown(setups=dag.get_task("open.lock"))
+        # The run's colour is its last task's: red when the work failed, and when something could not be taken away.
+        # (With on_failure_fail_dagrun the teardowns alone would give it, and a refused release would be green.)
+        chain(
+            [drain, *last],
+            EmptyOperator(task_id="ended", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS),
+        )
     return dag
 
 

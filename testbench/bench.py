@@ -16,8 +16,8 @@ from pathlib import Path
 
 from testbench import config, doctor, pki
 from testbench.build import debian, go
-from testbench.cluster import control, csi, google, host, kube
-from testbench.cluster.node import DRIVER, MOUNT_POINTS, Node, quiet_rmdir, remove_files, until
+from testbench.cluster import control, csi, google, host, kube, nodes
+from testbench.cluster.node import DRIVER, MOUNT_POINTS, Node, quiet_rmdir, until
 from testbench.fakes.google.devices import release_all
 from testbench.process import Processes
 
@@ -61,11 +61,6 @@ def running() -> bool:
     return PROCESSES.running("kube-apiserver") and PROCESSES.running(Node(1).process("kubelet"))
 
 
-def node_indexes() -> list[int]:
-    folders = sorted((config.BENCH / "nodes").glob("gpu-node-*")) if (config.BENCH / "nodes").exists() else []
-    return [int(f.name.rsplit("-", 1)[1]) for f in folders]
-
-
 # -----------------------------------------------------------------------------------------------
 
 
@@ -107,10 +102,8 @@ def _down() -> None:
     for part in ("containerd", "namespace", "google", "kube-apiserver", "etcd"):
         for name in [n for n in names if part in n]:
             _end(name)
-    for index in node_indexes():
-        _end_shims(index)
-        Node(index).remove_cgroups()
-        remove_files(Node(index))
+    for index in nodes.indexes():
+        nodes.forget(Node(index))
     release_all(config.BENCH / "disks")
     _remove_device_names()
     host.restore()
@@ -144,39 +137,6 @@ def _end(name: str) -> None:
 
     PROCESSES.signal(name, signal.SIGTERM)
     PROCESSES.end(name, grace_s=GRACE_S)
-
-
-def _end_shims(index: int) -> None:
-    """Shims outlive their containerd by design; those of our socket are ours."""
-    import signal
-
-    socket = str(Node(index).socket)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"containerd-shim" in words[0] and socket.encode() in words:
-            try:
-                os.kill(int(entry.name), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-    _kill_cgroup(Node(index))
-
-
-def _kill_cgroup(node: Node) -> None:
-    """Whatever still runs in the node's cgroups (containers of a shim that was killed)."""
-    import signal
-
-    for file in Path("/sys/fs/cgroup").glob(f"*{node.cgroup}/**/cgroup.procs"):
-        for pid in file.read_text().split():
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-    time.sleep(0.2)
 
 
 def _remove_device_names() -> None:

@@ -1,4 +1,4 @@
-"""Starts and ends the processes of the bench's Airflow, and only those.
+"""Starts and ends the processes of the bench and of its Airflow, and only those.
 
 Each process leads a session of its own; its pid and start time are written down before anything waits for
 it. Ending means the whole session, so that nothing forked by a component that was killed outlives it.

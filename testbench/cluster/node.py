@@ -1,7 +1,7 @@
 """A node: own mount namespace, containerd, kubelet, metadata server, CSI node part, instance in the fake Compute.
 
 All nodes share the machine's network namespace, each with a bridge of its own, so one kube-proxy serves them
-all. A second node is `Node(2).start(...)`.
+all. A second node is `Node(2).start(...)`; nodes.py takes one away.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -377,10 +376,6 @@ def _is_sleep(pid: int) -> bool:
         return Path(f"/proc/{pid}/comm").read_text().strip() == "sleep"
     except OSError:
         return False
-
-
-def remove_files(node: Node) -> None:
-    shutil.rmtree(node.base, ignore_errors=True)
 
 
 def quiet_rmdir(folder: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from testbench import bench, config
 from testbench.airflow import stack
+from testbench.cluster import nodes
+from testbench.cluster.node import Node
 
 _MIB = 1024 * 1024
 
@@ -43,9 +45,7 @@ def _group(name: str) -> str:
 
 def _contained() -> set[int]:
     pids: set[int] = set()
-    for index in bench.node_indexes():
-        from testbench.cluster.node import Node
-
+    for index in nodes.indexes():
         for file in Path("/sys/fs/cgroup").glob(f"*{Node(index).cgroup}/**/cgroup.procs"):
             pids.update(int(pid) for pid in file.read_text().split())
     return pids

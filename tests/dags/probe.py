@@ -60,10 +60,12 @@ def _task(task: Any) -> dict[str, Any]:
         "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
         "retries": task.retries,
         "teardown": task.is_teardown,
+        "teardown_alone_decides": task.is_teardown and task.on_failure_fail_dagrun,
         "setups": sorted(t.task_id for t in task.get_direct_relatives(upstream=True) if t.is_setup),
         "setup": task.is_setup,
         "teardowns": sorted(t.task_id for t in task.get_flat_relatives(upstream=False) if t.is_teardown),
         "upstream": sorted(task.upstream_task_ids),
+        "downstream": sorted(task.downstream_task_ids),
         "owner": task.owner,
     }
 

@@ -79,6 +79,17 @@ def test_a_release_gives_its_lock_back(dags: dict[str, Any]) -> None:
             assert "close.unlock" in dag["tasks"]["open.lock"]["teardowns"], dag_id
 
 
+def test_a_release_is_red_when_its_work_or_its_tidying_failed(dags: dict[str, Any]) -> None:
+    """A run has the colour of its last tasks, and a teardown counts as one only where nothing follows the work."""
+    for dag_id, dag in dags.items():
+        if dag_id.startswith("release__"):
+            tasks = dag["tasks"]
+            teardowns = {name for name, t in tasks.items() if t["teardown"]}
+            assert [name for name, t in tasks.items() if not t["downstream"]] == ["ended"], dag_id
+            assert set(tasks["ended"]["upstream"]) == {"promote.drain", *teardowns}, dag_id
+            assert not any(t["teardown_alone_decides"] for t in tasks.values()), dag_id
+
+
 def test_the_scheduler_sees_the_same_tasks(dags: dict[str, Any]) -> None:
     assert {d: dag["round_trip"] for d, dag in dags.items()} == {
         d: sorted(dag["tasks"]) for d, dag in dags.items()

@@ -1,0 +1,105 @@
+"""The nodes that the bench has: one more, one less, while the others work.
+
+A node is taken away as a scale-down does it: cordoned, emptied, its volumes detached, then its processes, its Node
+object, its instance and its files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from testbench import config
+from testbench.cluster import google, host, kube
+from testbench.cluster.node import Node, until
+from testbench.process import Processes
+
+_PARTS = ("kubelet", "csi", "registrar", "metadata", "containerd", "namespace")
+_ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
+_GRACE_S = 8.0
+
+
+def indexes() -> list[int]:
+    """Of the nodes that have files here, whether they run or not."""
+    return sorted(int(f.name.rsplit("-", 1)[1]) for f in (config.BENCH / "nodes").glob("gpu-node-*"))
+
+
+def remove(index: int, processes: Processes) -> None:
+    """
+    Raises:
+        RuntimeError: its pods or volumes did not go; the node then stays, cordoned.
+    """
+    node = Node(index)
+    path = f"/api/v1/nodes/{node.name}"
+    kube.call("PATCH", path, {"spec": {"unschedulable": True}}, kind="application/merge-patch+json")
+    _empty(node)
+    for part in _PARTS:
+        processes.signal(node.process(part), signal.SIGTERM)
+        processes.end(node.process(part), grace_s=_GRACE_S)
+    kube.call("DELETE", path)
+    google.remove_instance(node.name)
+    forget(node)
+    (config.BENCH / "node-roots" / node.name).unlink(missing_ok=True)
+    host.quiet("ip", "link", "delete", node.bridge)
+
+
+def forget(node: Node) -> None:
+    """What a node leaves once its processes have ended: containers, cgroups, files."""
+    _end_shims(node)
+    _end_containers(node)
+    node.remove_cgroups()
+    shutil.rmtree(node.base, ignore_errors=True)
+
+
+def _empty(node: Node) -> None:
+    for pod in _pods(node):
+        meta = pod["metadata"]
+        kube.call(
+            "DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}?gracePeriodSeconds=1"
+        )
+    until(lambda: not list(_pods(node)), 30, f"the pods of {node.name} to end")
+    until(lambda: not list(_attachments(node)), 30, f"the volumes of {node.name} to be detached")
+
+
+def _pods(node: Node) -> Iterable[dict[str, Any]]:
+    found = kube.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node.name}") or {}
+    return list(found.get("items", []))
+
+
+def _attachments(node: Node) -> Iterable[dict[str, Any]]:
+    found = kube.call("GET", _ATTACHMENTS) or {}
+    return [a for a in found.get("items", []) if a["spec"]["nodeName"] == node.name]
+
+
+def _end_shims(node: Node) -> None:
+    """Shims outlive their containerd by design; those of the node's socket are ours."""
+    socket = str(node.socket).encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"containerd-shim" in words[0] and socket in words:
+            _kill(int(entry.name))
+
+
+def _end_containers(node: Node) -> None:
+    """Whatever still runs in the node's cgroups: containers of a shim that was killed."""
+    for file in Path("/sys/fs/cgroup").glob(f"*{node.cgroup}/**/cgroup.procs"):
+        for pid in file.read_text().split():
+            _kill(int(pid))
+    time.sleep(0.2)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
