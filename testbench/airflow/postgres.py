@@ -27,6 +27,9 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     # A bench's history may be lost with the machine; its Airflow should not wait for the disk.
     "fsync": "off",
+    # The scheduler's queries on tables that nobody analyzed look expensive, and each was compiled anew: a third of a
+    # core while nothing runs.
+    "jit": "off",
 }
 # The server refuses root. As `nobody` it must still reach its data when the checkout lies below a folder
 # that only root may enter, so it keeps the one capability to pass through (never to write).

@@ -42,6 +42,12 @@ VLLM_DROPPED = (
     "./nvidia/cu13/lib/libnvrtc-builtins.alt*",
     "*.a",
 )
+VLLM_CACHE = "/opt/vllm-cache"
+INSPECT = """
+from vllm.model_executor.models.registry import ModelRegistry
+
+ModelRegistry.models["Gemma2ForCausalLM"].inspect_model_cls()
+"""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -145,7 +151,7 @@ def _sim(registry: Registry, base: Layer) -> None:
 def _vllm(registry: Registry, base: Layer) -> None:
     requirements = LISTED / "vllm.txt"
     made_from = [requirements, LISTED / "vllm-alone.txt", LISTED / "oci.py"]
-    key = _hash_files(made_from) + _text_hash(repr(VLLM_DROPPED) + BASE_PACKAGES)
+    key = _hash_files(made_from) + _text_hash(repr(VLLM_DROPPED) + BASE_PACKAGES + INSPECT)
     with _made(registry, "llm/vllm-openai", f"v{config.VLLM}", key) as push:
         if push:
             site = vllm_site()
@@ -159,7 +165,21 @@ def _vllm(registry: Registry, base: Layer) -> None:
                     shim.chmod(0o755)
                     command = _layer(registry, "llm/vllm-openai", Path(folder), "/usr/local/bin")
                 packages = _site_layer(registry, "llm/vllm-openai", site, exclude=VLLM_DROPPED)
-                push([base, packages, command], _config(["vllm", "serve"], {"PYTHONPATH": "/opt/site"}))
+                layers = [base, packages, command, _inspected(registry, site)]
+                env = {"PYTHONPATH": "/opt/site", "VLLM_CACHE_ROOT": VLLM_CACHE}
+                push(layers, _config(["vllm", "serve"], env))
+
+
+def _inspected(registry: Registry, site: Path) -> Layer:
+    """What vLLM else finds out about the architecture at each start, in a process of its own (14 s of a core)."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "PYTHONPATH": str(site), "VLLM_CACHE_ROOT": folder}
+        subprocess.run(["/usr/bin/python3", "-c", INSPECT], env=env, check=True, stdout=sys.stderr)
+        if not list(Path(folder).rglob("*Gemma2ForCausalLM*")):
+            raise RuntimeError(
+                "vLLM kept nothing of the architecture. Next: read models/registry.py of this vLLM."
+            )
+        return _layer(registry, "llm/vllm-openai", Path(folder), VLLM_CACHE, mode="a+rwX")
 
 
 def vllm_site() -> Path:
@@ -210,11 +230,17 @@ def _site_layer(registry: Registry, repository: str, site: Path, *, exclude: Seq
 
 
 def _layer(
-    registry: Registry, repository: str, folder: Path, prefix: str, *, exclude: Sequence[str] = ()
+    registry: Registry,
+    repository: str,
+    folder: Path,
+    prefix: str,
+    *,
+    exclude: Sequence[str] = (),
+    mode: str = "go+rX",
 ) -> Layer:
     with tempfile.TemporaryDirectory(dir=config.CACHE / "images") as drafts:
         tar = Path(drafts) / "layer.tar"
-        tar_folder(folder, prefix, tar, exclude=exclude)
+        tar_folder(folder, prefix, tar, exclude=exclude, mode=mode)
         return registry.push_tar(repository, tar)
 
 

@@ -109,8 +109,14 @@ class Registry:
             connection.close()
 
 
-def tar_folder(folder: Path, prefix: str, out: Path, *, exclude: Sequence[str] = ()) -> None:
-    """Writes `folder` as `prefix`/... with fixed owners, order and times: the same files give the same digest."""
+def tar_folder(
+    folder: Path, prefix: str, out: Path, *, exclude: Sequence[str] = (), mode: str = "go+rX"
+) -> None:
+    """Writes `folder` as `prefix`/... with fixed owners, order and times: the same files give the same digest.
+
+    Args:
+        mode: added to every file's mode, as for chmod: drafts are private folders, and pods run as another user.
+    """
     skip = [f"--exclude={pattern}" for pattern in exclude]
     subprocess.run(
         [
@@ -120,8 +126,7 @@ def tar_folder(folder: Path, prefix: str, out: Path, *, exclude: Sequence[str] =
             "--numeric-owner",
             "--owner=0",
             "--group=0",
-            # drafts are private folders; pods run as another user
-            "--mode=go+rX",
+            f"--mode={mode}",
             "--sort=name",
             "--mtime=@0",
             *skip,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 
 from llm_release.clients.kubernetes import Kubernetes, Ref
 from llm_release.core.names import SERVICE
-from llm_release.core.spec import ReleaseRequest, ServiceSpec
+from llm_release.core.spec import ReleaseRequest
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import manifests, platform
 from testbench import config
@@ -48,21 +49,67 @@ def service() -> str:
 @pytest.fixture
 def start(connect: ClusterHook, kube: Kubernetes, service: str) -> Iterator[Callable[..., Run]]:
     """Makes a run of this test's service: start("v1"), start("main", repo="acme/gated")."""
-
-    def make(revision: str, *, repo: str = "acme/sim", holder: str = "one", **changes: Any) -> Run:
-        spec = manifests.service(HOME, "sim")
-        spec = dataclasses.replace(
-            spec, service=service, model=dataclasses.replace(spec.model, repo=repo), **changes
-        )
-        return Run(
-            connect=connect,
-            spec=spec,
-            request=ReleaseRequest(revision=revision),
-            holder=f"release__{service}/{holder}",
-        )
-
-    yield make
+    yield functools.partial(_run, connect, service)
     remove(connect, kube, service)
+
+
+@pytest.fixture(scope="session")
+def kept(connect: ClusterHook, kube: Kubernetes) -> Iterator[Kept]:
+    """A service that lives on from test to test: a first release takes half a minute."""
+    service = f"t{os.getpid() % 1000}-kept"
+    yield Kept(connect, kube, service)
+    remove(connect, kube, service)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kept:
+    """Each test says what is live before it begins; that is released only if it is not so already."""
+
+    connect: ClusterHook
+    kube: Kubernetes
+    service: str
+
+    def start(self, revision: str, *, holder: str) -> Run:
+        return _run(self.connect, self.service, revision, holder=holder)
+
+    def live(self, revision: str, *, after: str = "") -> Run:
+        """`revision` serves with one pod, and `after` (if given) is the release before it, scaled to zero."""
+        run = self.start(revision, holder=f"live-{revision}")
+        ready = run.until("open.plan").nothing_to_do
+        if not ready or (after and not self._kept(after)):
+            if after:
+                self.live(after)
+            run = self.start(revision, holder=f"live-{revision}")
+            run.everything()
+        self.kube.scale(NAMESPACE, run.world().names.deployment, 1)
+        return run
+
+    def _kept(self, revision: str) -> bool:
+        before = self.start(revision, holder=f"look-{revision}")
+        before.until("open.resolve")
+        found = self.kube.deployment(NAMESPACE, before.world().names.deployment)
+        return found is not None and found.replicas == 0
+
+
+def _run(
+    connect: ClusterHook,
+    service: str,
+    revision: str,
+    *,
+    repo: str = "acme/sim",
+    holder: str = "one",
+    **changes: Any,
+) -> Run:
+    spec = manifests.service(HOME, "sim")
+    spec = dataclasses.replace(
+        spec, service=service, model=dataclasses.replace(spec.model, repo=repo), **changes
+    )
+    return Run(
+        connect=connect,
+        spec=spec,
+        request=ReleaseRequest(revision=revision),
+        holder=f"release__{service}/{holder}",
+    )
 
 
 @pytest.fixture
@@ -102,10 +149,6 @@ def writes(since: float) -> list[dict[str, Any]]:
     with urllib.request.urlopen(f"{config.GOOGLE}/_bench/writes?since={since}", timeout=10) as answer:
         found: list[dict[str, Any]] = json.load(answer)["writes"]
         return found
-
-
-def with_rollout(spec: ServiceSpec, **changes: Any) -> dict[str, Any]:
-    return {"rollout": dataclasses.replace(spec.rollout, **changes)}
 
 
 def _post(url: str, body: dict[str, Any]) -> None:

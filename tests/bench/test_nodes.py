@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,15 +12,15 @@ from testbench import bench
 from testbench.build import go
 from testbench.cluster import host, nodes
 from testbench.cluster.node import Node
-from tests.bench.conftest import NAMESPACE
-from tests.bench.runner import Run
+from tests.bench.conftest import NAMESPACE, Kept
 from tests.bench.tools import kubectl, until
 
 pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
-def second(connect: ClusterHook) -> Iterator[Node]:
+def second(kept: Kept) -> Iterator[Node]:
+    kept.live("v1")  # on the first node
     node = Node(2)
     try:
         node.start(bench.PROCESSES, go.programs())
@@ -31,13 +31,9 @@ def second(connect: ClusterHook) -> Iterator[Node]:
 
 
 def test_pods_of_a_release_read_one_volume_on_two_nodes(
-    second: Node, start: Callable[..., Run], kube: Kubernetes, connect: ClusterHook
+    second: Node, kept: Kept, kube: Kubernetes, connect: ClusterHook
 ) -> None:
-    run = start("v1")
-    kubectl("cordon", second.name)
-    run.everything()
-    world = run.world()
-    kubectl("uncordon", second.name)
+    world = kept.live("v1").world()
     kubectl("cordon", Node(1).name)
 
     kube.scale(NAMESPACE, world.names.deployment, 2)
@@ -57,7 +53,7 @@ def test_pods_of_a_release_read_one_volume_on_two_nodes(
         for pod in names
     }
     assert len(read) == 1
-    assert set(kube.endpoints(NAMESPACE, run.spec.service)) == set(names)
+    assert set(kube.endpoints(NAMESPACE, kept.service)) == set(names)
 
     kube.scale(NAMESPACE, world.names.deployment, 1)
 

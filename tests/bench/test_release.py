@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from llm_release.clients.kubernetes import Kubernetes, Ref
 from llm_release.core.errors import Conflict, Permanent
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps.world import Skipped
-from tests.bench.conftest import NAMESPACE, writes
+from tests.bench.conftest import NAMESPACE, Kept, writes
 from tests.bench.runner import Run
 from tests.bench.tools import kubectl, until
 
@@ -20,18 +21,20 @@ Start = Callable[..., Run]
 pytestmark = pytest.mark.timeout(300)
 
 
-def record(connect: ClusterHook, run: Run) -> dict[str, object]:
+def record(connect: ClusterHook, run: Run) -> dict[str, Any]:
     found = connect.store().read_text(f"{run.spec.service}/{run.world().release.id}/record.json")
     assert found is not None
-    document: dict[str, object] = json.loads(found[0])
+    document: dict[str, Any] = json.loads(found[0])
     return document
 
 
 def test_a_first_release_serves_from_a_sealed_read_only_disk(
-    start: Start, kube: Kubernetes, connect: ClusterHook
+    kept: Kept, kube: Kubernetes, connect: ClusterHook
 ) -> None:
-    run = start("v1")
-    assert run.everything()["outcome"] == "live"
+    run = kept.live("v1")
+    document = record(connect, run)
+    assert document["outcome"] == "live"
+    assert {"commit", "image", "listing"} <= set(document["release"])
 
     world = run.world()
     pv = kube.get(Ref("v1", "PersistentVolume", world.names.pv))
@@ -42,57 +45,32 @@ def test_a_first_release_serves_from_a_sealed_read_only_disk(
     assert pv["status"]["phase"] == "Bound"
     disk = connect.disks().get(world.release.zone, world.names.disk)
     assert disk is not None
-    assert (disk.access_mode, disk.id) == ("READ_ONLY_MANY", run.facts["stage.disk"]["facts"]["id"])
+    assert (disk.access_mode, disk.id) == ("READ_ONLY_MANY", document["steps"]["stage.disk"]["facts"]["id"])
     assert kube.get(Ref("v1", "PersistentVolume", world.names.staging_pv)) is None
 
-    left = kube.list("batch/v1", "Job", NAMESPACE, f"llm-release/service={run.spec.service}")
+    left = kube.list("batch/v1", "Job", NAMESPACE, f"llm-release/service={kept.service}")
     assert [j["metadata"]["name"] for j in left if "deletionTimestamp" not in j["metadata"]] == []
-    document = record(connect, run)
-    assert document["outcome"] == "live"
-    assert {"commit", "image", "listing"} <= set(document["release"])  # type: ignore[arg-type]
 
 
-def test_the_same_release_again_writes_nothing_anywhere(start: Start, connect: ClusterHook) -> None:
-    start("v1").everything()
+def test_the_same_release_again_writes_nothing_anywhere(kept: Kept) -> None:
+    kept.live("v1")
     since = time.time()
-    again = start("v1", holder="two")
+    again = kept.start("v1", holder="again")
     again.until("open.plan")
     with pytest.raises(Skipped, match="already live: nothing was written"):
         again.step("open.lock")
-    mine = [w for w in writes(since) if again.spec.service in w["path"]]
+    mine = [w for w in writes(since) if kept.service in w["path"]]
     assert mine == []
 
 
-def test_a_new_release_gets_as_many_pods_as_the_live_one_before_traffic_moves(
-    start: Start, kube: Kubernetes
-) -> None:
-    first = start("v1")
-    first.everything()
-    old = first.world().names.deployment
-    kube.scale(NAMESPACE, old, 2)
-    until(lambda: (d := kube.deployment(NAMESPACE, old)) is not None and d.ready == 2)
-
-    second = start("v2", holder="two")
-    second.everything()
-
-    switched = second.facts["promote.switch"]["facts"]
-    assert switched["replicas"] == 2
-    assert switched["previous"] == first.world().release.id
-    assert set(kube.endpoints(NAMESPACE, second.spec.service)) == set(switched["pods"])
-    kept = kube.deployment(NAMESPACE, old)
-    assert kept is not None
-    assert (kept.replicas, kept.total) == (0, 0)
-    assert kube.get(Ref("v1", "PersistentVolume", first.world().names.pv)) is not None
-
-
 def test_garbage_is_refused_and_the_live_release_was_never_touched(
-    start: Start, kube: Kubernetes, connect: ClusterHook
+    kept: Kept, kube: Kubernetes, connect: ClusterHook
 ) -> None:
-    first = start("v1")
-    first.everything()
+    first = kept.live("v1")
     before = kube.get(Ref("apps/v1", "Deployment", first.world().names.deployment, NAMESPACE))
+    serving = set(kube.endpoints(NAMESPACE, kept.service))
 
-    bad = start("garbage", holder="two")
+    bad = kept.start("garbage", holder="bad")
     with pytest.raises(Permanent, match=r"Refused \(FAIL\): smoke: 5 of 5 answers are wrong"):
         bad.everything()
 
@@ -106,9 +84,64 @@ def test_garbage_is_refused_and_the_live_release_was_never_touched(
     assert before is not None
     assert after is not None
     assert before["spec"] == after["spec"]
-    assert set(kube.endpoints(NAMESPACE, first.spec.service)) == set(
-        first.facts["promote.switch"]["facts"]["pods"]
-    )
+    assert set(kube.endpoints(NAMESPACE, kept.service)) == serving != set()
+
+
+def test_a_new_release_gets_as_many_pods_as_the_live_one_before_traffic_moves(
+    kept: Kept, kube: Kubernetes
+) -> None:
+    first = kept.live("v1")
+    old = first.world().names.deployment
+    kube.scale(NAMESPACE, old, 2)
+    until(lambda: (d := kube.deployment(NAMESPACE, old)) is not None and d.ready == 2)
+
+    second = kept.start("v2", holder="two")
+    second.everything()
+
+    switched = second.facts["promote.switch"]["facts"]
+    assert switched["replicas"] == 2
+    assert switched["previous"] == first.world().release.id
+    assert set(kube.endpoints(NAMESPACE, kept.service)) == set(switched["pods"])
+    retired = kube.deployment(NAMESPACE, old)
+    assert retired is not None
+    assert (retired.replicas, retired.total) == (0, 0)
+    assert kube.get(Ref("v1", "PersistentVolume", first.world().names.pv)) is not None
+
+
+def test_a_refused_retry_of_the_previous_release_keeps_it_restorable(kept: Kept, kube: Kubernetes) -> None:
+    kept.live("v2", after="v1")
+    back = kept.start("v1", holder="back")
+    back.until("roll_out.deploy")
+    back.close()
+    previous = kube.deployment(NAMESPACE, back.world().names.deployment)
+    assert previous is not None
+    assert (previous.replicas, previous.total) == (0, 0)
+
+
+def test_a_promotion_that_broke_off_after_the_switch_is_finished_by_the_next_trigger(
+    kept: Kept, kube: Kubernetes
+) -> None:
+    old = kept.live("v2", after="v1").world().names.deployment
+    broken = kept.start("v1", holder="broken")
+    broken.until("promote.switch")
+    broken.close()
+    left = kube.deployment(NAMESPACE, old)
+    assert left is not None
+    assert left.replicas == 1, "nobody drained it"
+    now = kube.deployment(NAMESPACE, broken.world().names.deployment)
+
+    again = kept.start("v1", holder="again")
+    assert again.everything()["outcome"] == "live"
+    assert again.facts["open.plan"]["facts"]["repairs"] is True
+    assert any("skipped gate.load: the release serves already" in line for line in again.log)
+    drained = kube.deployment(NAMESPACE, old)
+    assert drained is not None
+    assert drained.replicas == 0
+    after = kube.deployment(NAMESPACE, broken.world().names.deployment)
+    assert now is not None
+    assert after is not None
+    assert now.generation == after.generation, "the serving Deployment was not touched"
+    assert kept.start("v1", holder="third").until("open.plan").nothing_to_do
 
 
 def test_a_second_run_is_refused_while_one_works_and_names_it(start: Start) -> None:
@@ -161,34 +194,6 @@ def test_a_step_that_outlives_the_close_of_its_run_changes_nothing(start: Start,
     assert kube.deployment(NAMESPACE, run.world().names.deployment) is None
 
 
-def test_a_promotion_that_broke_off_after_the_switch_is_finished_by_the_next_trigger(
-    start: Start, kube: Kubernetes
-) -> None:
-    first = start("v1")
-    first.everything()
-    old = first.world().names.deployment
-    broken = start("v2", holder="broken")
-    broken.until("promote.switch")
-    broken.close()
-    left = kube.deployment(NAMESPACE, old)
-    assert left is not None
-    assert left.replicas == 1, "nobody drained it"
-    now = kube.deployment(NAMESPACE, broken.world().names.deployment)
-
-    again = start("v2", holder="again")
-    assert again.everything()["outcome"] == "live"
-    assert again.facts["open.plan"]["facts"]["repairs"] is True
-    assert any("skipped gate.load: the release serves already" in line for line in again.log)
-    drained = kube.deployment(NAMESPACE, old)
-    assert drained is not None
-    assert drained.replicas == 0
-    after = kube.deployment(NAMESPACE, broken.world().names.deployment)
-    assert now is not None
-    assert after is not None
-    assert now.generation == after.generation, "the serving Deployment was not touched"
-    assert start("v2", holder="third").until("open.plan").nothing_to_do
-
-
 def test_a_selector_that_was_changed_by_hand_is_never_guessed_about(start: Start, kube: Kubernetes) -> None:
     first = start("v1")
     first.everything()
@@ -207,18 +212,6 @@ def test_a_selector_that_was_changed_by_hand_is_never_guessed_about(start: Start
         serving = kube.deployment(NAMESPACE, f"{second.spec.service}-{release}")
         assert serving is not None
         assert serving.ready == 1, "neither the selected nor the recorded release loses a pod"
-
-
-def test_a_refused_retry_of_the_previous_release_keeps_it_restorable(start: Start, kube: Kubernetes) -> None:
-    first = start("v1")
-    first.everything()
-    start("v2", holder="two").everything()
-    back = start("v1", holder="back")
-    back.until("roll_out.deploy")
-    back.close()
-    kept = kube.deployment(NAMESPACE, first.world().names.deployment)
-    assert kept is not None
-    assert (kept.replicas, kept.total) == (0, 0)
 
 
 def _select(service: str, release: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,31 @@ pytestmark = pytest.mark.timeout(400)
 DAG = "release__sim"
 
 
-@pytest.fixture
+SECRET = "hf_good"
+
+
+@pytest.fixture(scope="module")
 def airflow(bench: Bench, connect: ClusterHook, kube: Kubernetes) -> Iterator[Airflow]:
-    """Airflow with nothing of the service sim in the cluster."""
+    """Airflow, and nothing of the service sim in the cluster before and after this module's tests."""
     remove(connect, kube, "sim")
     bench.admin.wait_for_dag(DAG)
     yield bench.admin
     remove(connect, kube, "sim")
+
+
+@pytest.fixture
+def nothing(airflow: Airflow, connect: ClusterHook, kube: Kubernetes) -> None:
+    """The service is not there: what comes next is its first release."""
+    remove(connect, kube, "sim")
+
+
+@pytest.fixture(scope="module")
+def released(airflow: Airflow) -> Iterator[Run]:
+    """v1 was released, with a token of the hub in its secret."""
+    kubectl("-n", NAMESPACE, "delete", "secret", "hf-token", "--ignore-not-found")
+    kubectl("-n", NAMESPACE, "create", "secret", "generic", "hf-token", f"--from-literal=token={SECRET}")
+    yield release(airflow, revision="v1")
+    kubectl("-n", NAMESPACE, "delete", "secret", "hf-token")
 
 
 def release(airflow: Airflow, **conf: str) -> Run:
@@ -40,11 +58,23 @@ def states(airflow: Airflow, run: Run) -> dict[str, str]:
     return {t.task_id: t.state for t in airflow.tasks(run)}
 
 
-def test_a_release_then_the_same_again_then_garbage(airflow: Airflow) -> None:
-    first = release(airflow, revision="v1")
-    assert first.state == "success"
-    assert runs.facts(airflow, first, "close.record")["outcome"] == "live"
+def test_a_green_run_serves(airflow: Airflow, released: Run) -> None:
+    assert released.state == "success"
+    assert runs.facts(airflow, released, "close.record")["outcome"] == "live"
 
+
+def test_the_hub_token_appears_nowhere_but_in_its_secret(airflow: Airflow, released: Run) -> None:
+    assert released.state == "success"
+    seen = [airflow.log(released, t) for t in airflow.tasks(released) if t.tries]
+    seen += [str(airflow.xcom(released, t.task_id)) for t in airflow.tasks(released)]
+    for kind in ("pods", "jobs", "deployments", "configmaps", "services", "events"):
+        seen.append(kubectl("-n", NAMESPACE, "get", kind, "-o", "yaml"))
+    seen += [p.read_text(errors="replace") for p in _stored() if p.is_file()]
+    assert len(seen) > 20
+    assert not [text[:200] for text in seen if SECRET in text]
+
+
+def test_the_same_again_ends_after_the_plan_and_writes_nothing(airflow: Airflow, released: Run) -> None:
     since = time.time()
     again = release(airflow, revision="v1")
     assert again.state == "success"
@@ -53,6 +83,8 @@ def test_a_release_then_the_same_again_then_garbage(airflow: Airflow) -> None:
     assert {s for t, s in ended.items() if not t.startswith("open.")} == {"skipped"}
     assert [w for w in writes(since) if "llm-sim" in w["path"]] == []
 
+
+def test_garbage_is_a_red_run_with_its_reason(airflow: Airflow, released: Run) -> None:
     bad = release(airflow, revision="garbage")
     assert bad.state == "failed"
     ended = states(airflow, bad)
@@ -80,30 +112,44 @@ def test_a_viewer_may_not_release(bench: Bench) -> None:
     assert refused.value.status == 403
 
 
-def test_the_hub_token_appears_nowhere_but_in_its_secret(airflow: Airflow, kube: Kubernetes) -> None:
-    secret = "hf_good"
-    kubectl("-n", NAMESPACE, "create", "secret", "generic", "hf-token", f"--from-literal=token={secret}")
-    try:
-        run = release(airflow, revision="v1")
-        assert run.state == "success"
-        seen = [airflow.log(run, t) for t in airflow.tasks(run) if t.tries]
-        seen += [str(airflow.xcom(run, t.task_id)) for t in airflow.tasks(run)]
-        for kind in ("pods", "jobs", "deployments", "configmaps", "services", "events"):
-            seen.append(kubectl("-n", NAMESPACE, "get", kind, "-o", "yaml"))
-        seen += [p.read_text(errors="replace") for p in _stored() if p.is_file()]
-        assert len(seen) > 20
-        assert not [text[:200] for text in seen if secret in text]
-    finally:
-        kubectl("-n", NAMESPACE, "delete", "secret", "hf-token")
+@pytest.mark.usefixtures("nothing")
+def test_a_triggerer_that_is_killed_while_a_task_waits_in_it_does_not_end_a_release(
+    airflow: Airflow, kube: Kubernetes, hub_fault: Callable[..., None]
+) -> None:
+    hub_fault(kind="slow", match="/cdn/", rate=200_000)
+    run = airflow.trigger(DAG, {"revision": "v1"})
+    _until(airflow, run, "stage.hydrate", "deferred")
+    stack.restart("triggerer", kill=True)
+    _goes_on(airflow, run, kube)
 
 
-@pytest.mark.parametrize("component", ["triggerer", "scheduler"])
-def test_a_process_of_airflow_that_is_killed_does_not_end_a_release(
-    airflow: Airflow, kube: Kubernetes, component: str
+@pytest.mark.usefixtures("nothing")
+def test_a_scheduler_that_is_killed_with_its_workers_does_not_end_a_release(
+    airflow: Airflow, kube: Kubernetes
 ) -> None:
     run = airflow.trigger(DAG, {"revision": "v1"})
-    _until_running(airflow, run, "stage.hydrate")
-    stack.restart(component, kill=True)
+    _until(airflow, run, "stage.hydrate", "running", "deferred")
+    stack.restart("scheduler", kill=True)
+    _goes_on(airflow, run, kube)
+
+
+@pytest.mark.usefixtures("nothing")
+def test_a_run_that_is_marked_failed_gives_the_lease_back_and_leaves_no_pods(
+    airflow: Airflow, kube: Kubernetes
+) -> None:
+    run = airflow.trigger(DAG, {"revision": "v1"})
+    _until(airflow, run, "roll_out.deploy", "running", "deferred")
+    airflow.mark(run, "failed")
+    until(lambda: states(airflow, run).get("close.unlock") == "success", 90)
+    until(lambda: kube.pods(NAMESPACE, "llm-release/service=sim,llm-release/role=server") == (), 30)
+    assert release(airflow, revision="v1").state == "success"
+
+
+def _until(airflow: Airflow, run: Run, task: str, *wanted: str) -> None:
+    until(lambda: states(airflow, run).get(task) in wanted, 120)
+
+
+def _goes_on(airflow: Airflow, run: Run, kube: Kubernetes) -> None:
     ended = airflow.wait(run, timeout_s=300)
     if ended.state == "failed":  # a worker died with its task: a person clears it, and the run goes on
         broken = [t.task_id for t in airflow.tasks(run) if t.state == "failed"]
@@ -112,21 +158,6 @@ def test_a_process_of_airflow_that_is_killed_does_not_end_a_release(
     assert ended.state == "success", runs.failure(airflow, run)
     assert len(kube.list("v1", "PersistentVolume", "", "llm-release/service=sim")) == 1
     assert len(kube.list("apps/v1", "Deployment", NAMESPACE, "llm-release/service=sim")) == 1
-
-
-def test_a_run_that_is_marked_failed_gives_the_lease_back_and_leaves_no_pods(
-    airflow: Airflow, kube: Kubernetes
-) -> None:
-    run = airflow.trigger(DAG, {"revision": "v1"})
-    _until_running(airflow, run, "roll_out.deploy")
-    airflow.mark(run, "failed")
-    until(lambda: states(airflow, run).get("close.unlock") == "success", 90)
-    until(lambda: kube.pods(NAMESPACE, "llm-release/service=sim,llm-release/role=server") == (), 30)
-    assert release(airflow, revision="v1").state == "success"
-
-
-def _until_running(airflow: Airflow, run: Run, task: str) -> None:
-    until(lambda: states(airflow, run).get(task) in ("running", "deferred", "success"), 120)
 
 
 def _stored() -> list[Path]:
