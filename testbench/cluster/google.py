@@ -16,6 +16,11 @@ def ensure_instance(name: str) -> None:
     _call("POST", url, body, settled=409)
 
 
+def relink(name: str) -> None:
+    """The devices of its attached disks appear in the node's new root."""
+    _call("POST", f"{config.GOOGLE}/_bench/nodes/{name}/relink", {}, settled=404)
+
+
 def remove_instance(name: str) -> None:
     """One that is gone already is no error."""
     url = f"{config.GOOGLE}/compute/v1/projects/{config.PROJECT}/zones/{config.ZONE}/instances/{name}"

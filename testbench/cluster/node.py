@@ -202,6 +202,7 @@ class Node:
         from testbench.cluster import google
 
         google.ensure_instance(self.name)
+        google.relink(self.name)
 
     def _kubelet(self, processes: Processes, programs: Path) -> None:
         labels = {

@@ -48,6 +48,20 @@ def remove(index: int, processes: Processes) -> None:
     host.quiet("ip", "link", "delete", node.bridge)
 
 
+def power_off(index: int, processes: Processes) -> None:
+    """As when the machine loses its power: nothing is asked to end, mounts and containers are gone, files stay.
+
+    `Node(index).start(...)` switches it on again; its disks are still attached, as they are on Compute Engine.
+    """
+    node = Node(index)
+    for part in _PARTS:
+        processes.end(node.process(part), grace_s=0)
+    _end_shims(node)
+    _end_containers(node)
+    node.remove_cgroups()
+    shutil.rmtree(node.base / "state", ignore_errors=True)
+
+
 def forget(node: Node) -> None:
     """What a node leaves once its processes have ended: containers, cgroups, files."""
     _end_shims(node)

@@ -112,18 +112,34 @@ def _run(
     )
 
 
-@pytest.fixture
-def google_fault() -> Iterator[Callable[..., None]]:
-    """Makes the fake Google misbehave until the end of the test."""
-    yield lambda **fault: _post(f"{config.GOOGLE}/_bench/faults", fault)
-    _delete(f"{config.GOOGLE}/_bench/faults")
+@dataclasses.dataclass(frozen=True, slots=True)
+class Faults:
+    """Makes a fake misbehave: `faults(kind="stall", match="/cdn/")`, until `clear` or the end of the test."""
+
+    url: str
+
+    def __call__(self, **fault: Any) -> None:
+        request = urllib.request.Request(
+            self.url, json.dumps(fault).encode(), {"Content-Type": "application/json"}
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def clear(self) -> None:
+        urllib.request.urlopen(urllib.request.Request(self.url, method="DELETE"), timeout=10).close()
 
 
 @pytest.fixture
-def hub_fault() -> Iterator[Callable[..., None]]:
-    """Makes the fake hub misbehave until the end of the test."""
-    yield lambda **fault: _post(f"{config.HUB}/_bench/faults", fault)
-    _delete(f"{config.HUB}/_bench/faults")
+def google_fault() -> Iterator[Faults]:
+    faults = Faults(f"{config.GOOGLE}/_bench/faults")
+    yield faults
+    faults.clear()
+
+
+@pytest.fixture
+def hub_fault() -> Iterator[Faults]:
+    faults = Faults(f"{config.HUB}/_bench/faults")
+    yield faults
+    faults.clear()
 
 
 def remove(connect: ClusterHook, kube: Kubernetes, service: str) -> None:
@@ -149,12 +165,3 @@ def writes(since: float) -> list[dict[str, Any]]:
     with urllib.request.urlopen(f"{config.GOOGLE}/_bench/writes?since={since}", timeout=10) as answer:
         found: list[dict[str, Any]] = json.load(answer)["writes"]
         return found
-
-
-def _post(url: str, body: dict[str, Any]) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=10).close()
-
-
-def _delete(url: str) -> None:
-    urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10).close()

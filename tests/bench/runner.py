@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_release.core.errors import Permanent, ReleaseError
+from llm_release.core.errors import Permanent, ReleaseError, Transient
+from llm_release.core.readiness import Readiness
 from llm_release.core.spec import ReleaseRequest, ServiceSpec
 from llm_release.core.strict import encode
 from llm_release.operators.step import STEPS
@@ -105,13 +106,15 @@ class Run:
     def _until_done(self, name: str, module: Any) -> Any:
         waited = None
         while True:
+            # what the operator does with a wait that was not over (operators/step.py)
+            if waited is not None and waited.final:
+                raise _not_over(waited)
             world = self.world(resumed=waited is not None)
             found = module.run(world, steps=self.facts) if name == "close.record" else module.run(world)
             if not isinstance(found, Wait):
                 return found
-            # what the operator does with a wait that was not over (operators/step.py)
             if waited is not None and waited.state == "failed":
-                raise Permanent(waited.message, next_action=waited.next_action)
+                raise _not_over(waited)
             waited = self._over(Look(found, self.connect))
 
     def _over(self, look: Look) -> Any:
@@ -122,3 +125,8 @@ class Run:
             if found.state != "waiting":
                 return found
             time.sleep(0.2)
+
+
+def _not_over(waited: Readiness) -> ReleaseError:
+    kind = Transient if waited.again else Permanent
+    return kind(waited.message, next_action=waited.next_action)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,10 +17,13 @@ from llm_release.core.errors import Conflict, Permanent, ReleaseError
 from llm_release.core.spec import Seconds
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import evidence, manifests
-from testbench import config
-from tests.bench.conftest import NAMESPACE
+from testbench import bench, config
+from testbench.build import go
+from testbench.cluster import nodes
+from testbench.cluster.node import Node
+from tests.bench.conftest import NAMESPACE, Faults
 from tests.bench.runner import HOME, Run
-from tests.bench.tools import kubectl
+from tests.bench.tools import kubectl, until
 
 Start = Callable[..., Run]
 pytestmark = pytest.mark.timeout(300)
@@ -146,7 +151,7 @@ def test_a_stranger_behind_the_preview_service_ends_the_release(start: Start, ku
         kube.delete(Ref.of(stranger))
 
 
-def test_a_stockout_is_told_with_computes_own_words(start: Start, google_fault: Callable[..., None]) -> None:
+def test_a_stockout_is_told_with_computes_own_words(start: Start, google_fault: Faults) -> None:
     run = start("v1")
     run.until("stage.access")
     google_fault(kind="stockout", match=run.world().names.disk, count=1)
@@ -155,7 +160,7 @@ def test_a_stockout_is_told_with_computes_own_words(start: Start, google_fault: 
 
 
 def test_same_size_corruption_is_caught_and_nothing_is_sealed(
-    start: Start, connect: ClusterHook, hub_fault: Callable[..., None]
+    start: Start, connect: ClusterHook, hub_fault: Faults
 ) -> None:
     run = start("v1")
     run.until("stage.disk")
@@ -169,29 +174,27 @@ def test_same_size_corruption_is_caught_and_nothing_is_sealed(
     assert disk.access_mode == "READ_WRITE_SINGLE"
 
 
-def test_a_hydration_pod_that_is_killed_goes_on_and_no_second_job_or_disk_appears(
-    start: Start, kube: Kubernetes, hub_fault: Callable[..., None]
+def test_hydration_pods_that_are_evicted_and_killed_go_on_and_no_second_job_or_disk_appears(
+    start: Start, kube: Kubernetes, hub_fault: Faults
 ) -> None:
-    run = start("v1")
-    run.until("stage.disk")
-    hub_fault(kind="slow", match="/cdn/", rate=400_000)
-    done = threading.Thread(target=run.step, args=("stage.hydrate",))
-    done.start()
-    job = run.world().names.job("hydrate")
-    wait_for_running(kube, job)
-    kubectl(
-        "-n",
-        NAMESPACE,
-        "delete",
-        "pod",
-        "-l",
-        f"batch.kubernetes.io/job-name={job}",
-        "--grace-period=0",
-        "--force",
-    )
-    done.join(120)
-    assert "facts" in run.facts["stage.hydrate"], run.log[-5:]
+    with hydrating(start("v1"), hub_fault) as run:
+        job = run.world().names.job("hydrate")
+        first = running_pod(kube, job)
+        evict(first)
+        second = running_pod(kube, job, not_=first)
+        kubectl("-n", NAMESPACE, "delete", "pod", second, "--grace-period=0", "--force")
     assert run.facts["stage.hydrate"]["facts"]["bytes"] == run.world().release.total_bytes
+
+
+def test_a_hydration_goes_on_after_its_node_lost_its_power(
+    start: Start, kube: Kubernetes, hub_fault: Faults
+) -> None:
+    with hydrating(start("v1"), hub_fault) as run:
+        running_pod(kube, run.world().names.job("hydrate"))
+        nodes.power_off(1, bench.PROCESSES)
+        Node(1).start(bench.PROCESSES, go.programs())
+    assert run.facts["stage.hydrate"]["facts"]["bytes"] == run.world().release.total_bytes
+    run.step("stage.seal")
 
 
 def test_no_token_no_terms_and_a_bad_token_are_told_apart_and_no_disk_is_made(
@@ -211,12 +214,38 @@ def test_no_token_no_terms_and_a_bad_token_are_told_apart_and_no_disk_is_made(
     assert "terms" in said["terms"].lower()
 
 
-def wait_for_running(kube: Kubernetes, job: str) -> None:
-    end = time.monotonic() + 60
-    while not any(p.phase == "Running" for p in kube.job_pods(NAMESPACE, job)):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+@contextlib.contextmanager
+def hydrating(run: Run, hub_fault: Faults) -> Iterator[Run]:
+    """A slow hydration is under way inside, and done after."""
+    run.until("stage.disk")
+    hub_fault(kind="slow", match="/cdn/", rate=400_000)
+    step = threading.Thread(target=run.step, args=("stage.hydrate",))
+    step.start()
+    try:
+        yield run
+    finally:
+        step.join(150)
+    assert "facts" in run.facts["stage.hydrate"], run.log[-5:]
+
+
+def running_pod(kube: Kubernetes, job: str, *, not_: str = "") -> str:
+    """The Job's pod (another than `not_`) once it has worked for a second. -> its name"""
+    found: list[str] = []
+
+    def there() -> bool:
+        found[:] = [p.name for p in kube.job_pods(NAMESPACE, job) if p.phase == "Running" and p.name != not_]
+        return bool(found)
+
+    until(there)
     time.sleep(1)
+    return found[0]
+
+
+def evict(pod: str) -> None:
+    """Asks the API for the pod's eviction, as a drain and the autoscaler do."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+    kubectl("create", "--raw", path, "-f", "-", text=json.dumps(body))
 
 
 def pod_like(kube: Kubernetes, release: str, service: str) -> dict[str, Any]:

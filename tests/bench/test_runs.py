@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from testbench.airflow import stack
 from testbench.airflow.client import Airflow, ApiError
 from testbench.airflow.facts import Run
 from testbench.demo import runs
-from tests.bench.conftest import NAMESPACE, remove, writes
+from tests.bench.conftest import NAMESPACE, Faults, remove, writes
 from tests.bench.tools import kubectl, until
 from tests.conftest import Bench
 
@@ -114,12 +114,13 @@ def test_a_viewer_may_not_release(bench: Bench) -> None:
 
 @pytest.mark.usefixtures("nothing")
 def test_a_triggerer_that_is_killed_while_a_task_waits_in_it_does_not_end_a_release(
-    airflow: Airflow, kube: Kubernetes, hub_fault: Callable[..., None]
+    airflow: Airflow, kube: Kubernetes, hub_fault: Faults
 ) -> None:
-    hub_fault(kind="slow", match="/cdn/", rate=200_000)
+    hub_fault(kind="stall", match="/cdn/", after_bytes=1000)
     run = airflow.trigger(DAG, {"revision": "v1"})
     _until(airflow, run, "stage.hydrate", "deferred")
     stack.restart("triggerer", kill=True)
+    hub_fault.clear()
     _goes_on(airflow, run, kube)
 
 

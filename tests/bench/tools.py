@@ -16,6 +16,7 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
-def kubectl(*words: str) -> str:
+def kubectl(*words: str, text: str | None = None) -> str:
+    """`text` is its standard input. -> what it printed"""
     argv = [str(config.CACHE / "go" / "bin" / "kubectl"), f"--kubeconfig={config.KUBECONFIG}", *words]
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(argv, check=True, capture_output=True, text=True, input=text).stdout
