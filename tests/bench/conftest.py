@@ -21,6 +21,7 @@ from llm_release.steps import manifests, platform
 from testbench import config
 from testbench.airflow import settings
 from tests.bench.runner import HOME, Run
+from tests.bench.tools import until
 
 NAMESPACE = "llm"
 _numbers = itertools.count(1)
@@ -158,6 +159,26 @@ def remove(connect: ClusterHook, kube: Kubernetes, service: str) -> None:
     for found in kube.list("v1", "PersistentVolume", "", mine):
         kube.delete(Ref("v1", "PersistentVolume", found["metadata"]["name"]))
     kube.delete(Ref("coordination.k8s.io/v1", "Lease", f"llm-release-{service}", NAMESPACE))
+
+
+def remove_disks(connect: ClusterHook, service: str) -> None:
+    """The disks of a service whose objects were removed: with one that is sealed, a release has nothing to hydrate."""
+    with urllib.request.urlopen(f"{config.GOOGLE}/_bench/resources", timeout=10) as answer:
+        held: dict[str, Any] = json.load(answer)["resources"]
+    mine = [
+        r["name"]
+        for key, r in held.items()
+        if "/disks/" in key and r.get("labels", {}).get("llm-release-service") == service
+    ]
+    disks = connect.disks()
+
+    def attached() -> bool:
+        return any(found.users for name in mine if (found := disks.get(config.ZONE, name)) is not None)
+
+    until(lambda: not attached())
+    for name in mine:
+        disks.delete(config.ZONE, name)
+    until(lambda: not any(disks.get(config.ZONE, name) for name in mine))
 
 
 def writes(since: float) -> list[dict[str, Any]]:

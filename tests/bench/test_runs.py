@@ -15,7 +15,7 @@ from testbench.airflow import stack
 from testbench.airflow.client import Airflow, ApiError
 from testbench.airflow.facts import Run
 from testbench.demo import runs
-from tests.bench.conftest import NAMESPACE, Faults, remove, writes
+from tests.bench.conftest import NAMESPACE, Faults, remove, remove_disks, writes
 from tests.bench.tools import kubectl, until
 from tests.conftest import Bench
 
@@ -37,8 +37,9 @@ def airflow(bench: Bench, connect: ClusterHook, kube: Kubernetes) -> Iterator[Ai
 
 @pytest.fixture
 def nothing(airflow: Airflow, connect: ClusterHook, kube: Kubernetes) -> None:
-    """The service is not there: what comes next is its first release."""
+    """The service and its volumes are not there: what comes next is its first release."""
     remove(connect, kube, "sim")
+    remove_disks(connect, "sim")
 
 
 @pytest.fixture(scope="module")
