@@ -17,10 +17,11 @@ demo: venv ## Bring up what is missing and release three versions of a model
 	@$(PYTHON_ENV) -m testbench.demo
 
 test: lint ## Every test; starts the bench where it does not run, and takes it down again then
-	$(PYTHON_ENV) -m pytest --require-bench --durations=12 tests/unit tests/dags tests/bench
+	$(PYTHON_ENV) -m pytest -n 2 tests/unit tests/dags
+	$(PYTHON_ENV) -m pytest --require-bench --durations=12 tests/bench
 
 test-fast: venv ## Tests that need no bench
-	$(PYTHON_ENV) -m pytest tests/unit tests/dags
+	$(PYTHON_ENV) -m pytest -n 2 tests/unit tests/dags
 
 lint: venv ## ruff and mypy
 	$(PYTHON_ENV) -m ruff check $(CHECKED)

@@ -117,7 +117,8 @@ def test_an_engine_that_crashes_is_told_within_its_second_restart_and_its_pods_a
 
 
 def test_a_candidate_that_no_node_can_take_is_told_in_the_schedulers_words(start: Start) -> None:
-    run = start("v1", accelerator=dataclasses.replace(SIM.accelerator, count=99))
+    soon = dataclasses.replace(SIM.rollout, node_within=Seconds(5))
+    run = start("v1", accelerator=dataclasses.replace(SIM.accelerator, count=99), rollout=soon)
     run.until("stage.publish")
     with pytest.raises(ReleaseError, match=r"Insufficient nvidia.com/gpu"):
         run.step("roll_out.deploy")

@@ -194,24 +194,25 @@ def test_a_step_that_outlives_the_close_of_its_run_changes_nothing(start: Start,
     assert kube.deployment(NAMESPACE, run.world().names.deployment) is None
 
 
-def test_a_selector_that_was_changed_by_hand_is_never_guessed_about(start: Start, kube: Kubernetes) -> None:
-    first = start("v1")
-    first.everything()
-    second = start("v2", holder="two")
+def test_a_selector_that_was_changed_by_hand_is_never_guessed_about(kept: Kept, kube: Kubernetes) -> None:
+    first = kept.live("v1")
+    second = kept.start("v2", holder="two")
     second.until("promote.switch")
-    old = first.world().release.id
-    _select(second.spec.service, old)
-    with pytest.raises(Conflict, match=f"selects {old}, not {second.world().release.id} any more"):
-        second.step("promote.drain")
-    second.close()
-
-    for release, revision in ((old, "v1"), (second.world().release.id, "v2")):
-        third = start(revision, holder=f"to-{revision}")
-        with pytest.raises(Conflict, match=rf"selects release {old}, and is recorded to serve"):
-            third.until("open.plan")
-        serving = kube.deployment(NAMESPACE, f"{second.spec.service}-{release}")
-        assert serving is not None
-        assert serving.ready == 1, "neither the selected nor the recorded release loses a pod"
+    old, new = first.world().release.id, second.world().release.id
+    _select(kept.service, old)
+    try:
+        with pytest.raises(Conflict, match=f"selects {old}, not {new} any more"):
+            second.step("promote.drain")
+        second.close()
+        for release, revision in ((old, "v1"), (new, "v2")):
+            third = kept.start(revision, holder=f"to-{revision}")
+            with pytest.raises(Conflict, match=rf"selects release {old}, and is recorded to serve"):
+                third.until("open.plan")
+            serving = kube.deployment(NAMESPACE, f"{kept.service}-{release}")
+            assert serving is not None
+            assert serving.ready == 1, "neither the selected nor the recorded release loses a pod"
+    finally:
+        _select(kept.service, new)
 
 
 def _select(service: str, release: str) -> None:
