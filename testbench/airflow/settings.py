@@ -97,7 +97,7 @@ def _core(secrets: Secrets) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (
             f"postgresql+psycopg2://airflow:{secrets.database}@{HOST}:{POSTGRES_PORT}/airflow"
         ),
-        # The stock second is mostly waiting; a tenth of one burns half a core in the scheduler and its database.
+        # The stock second is mostly waiting; a tenth of one burns a fifth of a core while nothing runs.
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         # A worker that was killed is noticed, and its task tried again, in seconds instead of minutes.

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +55,20 @@ def power_off(index: int, processes: Processes) -> None:
     node = Node(index)
     for part in _PARTS:
         processes.end(node.process(part), grace_s=0)
-    _end_shims(node)
     _end_containers(node)
-    node.remove_cgroups()
     shutil.rmtree(node.base / "state", ignore_errors=True)
 
 
 def forget(node: Node) -> None:
     """What a node leaves once its processes have ended: containers, cgroups, files."""
-    _end_shims(node)
     _end_containers(node)
-    node.remove_cgroups()
     shutil.rmtree(node.base, ignore_errors=True)
+
+
+def contained(node: Node) -> set[int]:
+    """Pids of everything that runs in the node's containers."""
+    files = Path("/sys/fs/cgroup").glob(f"*{node.cgroup}/**/cgroup.procs")
+    return {int(pid) for file in files for pid in file.read_text().split()}
 
 
 def _empty(node: Node) -> None:
@@ -76,16 +77,16 @@ def _empty(node: Node) -> None:
         kube.call(
             "DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}?gracePeriodSeconds=1"
         )
-    until(lambda: not list(_pods(node)), 30, f"the pods of {node.name} to end")
-    until(lambda: not list(_attachments(node)), 30, f"the volumes of {node.name} to be detached")
+    until(lambda: not _pods(node), 30, f"the pods of {node.name} to end")
+    until(lambda: not _attachments(node), 30, f"the volumes of {node.name} to be detached")
 
 
-def _pods(node: Node) -> Iterable[dict[str, Any]]:
+def _pods(node: Node) -> list[dict[str, Any]]:
     found = kube.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node.name}") or {}
     return list(found.get("items", []))
 
 
-def _attachments(node: Node) -> Iterable[dict[str, Any]]:
+def _attachments(node: Node) -> list[dict[str, Any]]:
     found = kube.call("GET", _ATTACHMENTS) or {}
     return [a for a in found.get("items", []) if a["spec"]["nodeName"] == node.name]
 
@@ -105,11 +106,12 @@ def _end_shims(node: Node) -> None:
 
 
 def _end_containers(node: Node) -> None:
-    """Whatever still runs in the node's cgroups: containers of a shim that was killed."""
-    for file in Path("/sys/fs/cgroup").glob(f"*{node.cgroup}/**/cgroup.procs"):
-        for pid in file.read_text().split():
-            _kill(int(pid))
+    """The shims first: a container whose shim was killed still runs in the node's cgroups."""
+    _end_shims(node)
+    for pid in contained(node):
+        _kill(pid)
     time.sleep(0.2)
+    node.remove_cgroups()
 
 
 def _kill(pid: int) -> None:

@@ -44,11 +44,7 @@ def _group(name: str) -> str:
 
 
 def _contained() -> set[int]:
-    pids: set[int] = set()
-    for index in nodes.indexes():
-        for file in Path("/sys/fs/cgroup").glob(f"*{Node(index).cgroup}/**/cgroup.procs"):
-            pids.update(int(pid) for pid in file.read_text().split())
-    return pids
+    return {pid for index in nodes.indexes() for pid in nodes.contained(Node(index))}
 
 
 def _pss(pids: Iterable[int]) -> float:

@@ -51,7 +51,7 @@ def service() -> str:
 def start(connect: ClusterHook, kube: Kubernetes, service: str) -> Iterator[Callable[..., Run]]:
     """Makes a run of this test's service: start("v1"), start("main", repo="acme/gated")."""
     yield functools.partial(_run, connect, service)
-    remove(connect, kube, service)
+    remove(kube, service)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +59,7 @@ def kept(connect: ClusterHook, kube: Kubernetes) -> Iterator[Kept]:
     """A service that lives on from test to test: a first release takes half a minute."""
     service = f"t{os.getpid() % 1000}-kept"
     yield Kept(connect, kube, service)
-    remove(connect, kube, service)
+    remove(kube, service)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,8 +143,8 @@ def hub_fault() -> Iterator[Faults]:
     faults.clear()
 
 
-def remove(connect: ClusterHook, kube: Kubernetes, service: str) -> None:
-    """Everything that a test's service left: pods first, so that its disks can go."""
+def remove(kube: Kubernetes, service: str) -> None:
+    """Every object that a test's service left; its disks stay, but for `remove_disks`."""
     mine = f"{SERVICE}={service}"
     namespaced = (
         ("apps/v1", "Deployment"),

@@ -21,24 +21,22 @@ from tests.conftest import Bench
 
 pytestmark = pytest.mark.timeout(400)
 DAG = "release__sim"
-
-
 SECRET = "hf_good"
 
 
 @pytest.fixture(scope="module")
-def airflow(bench: Bench, connect: ClusterHook, kube: Kubernetes) -> Iterator[Airflow]:
+def airflow(bench: Bench, kube: Kubernetes) -> Iterator[Airflow]:
     """Airflow, and nothing of the service sim in the cluster before and after this module's tests."""
-    remove(connect, kube, "sim")
+    remove(kube, "sim")
     bench.admin.wait_for_dag(DAG)
     yield bench.admin
-    remove(connect, kube, "sim")
+    remove(kube, "sim")
 
 
 @pytest.fixture
 def nothing(airflow: Airflow, connect: ClusterHook, kube: Kubernetes) -> None:
     """The service and its volumes are not there: what comes next is its first release."""
-    remove(connect, kube, "sim")
+    remove(kube, "sim")
     remove_disks(connect, "sim")
 
 
@@ -122,7 +120,9 @@ def test_a_triggerer_that_is_killed_while_a_task_waits_in_it_does_not_end_a_rele
     _until(airflow, run, "stage.hydrate", "deferred")
     stack.restart("triggerer", kill=True)
     hub_fault.clear()
-    _goes_on(airflow, run, kube)
+    ended = _at_its_end(airflow, run)
+    assert ended.state == "success", runs.failure(airflow, ended)
+    assert _made(kube) == {"PersistentVolume": 1, "Deployment": 1}
 
 
 @pytest.mark.usefixtures("nothing")
@@ -132,7 +132,9 @@ def test_a_scheduler_that_is_killed_with_its_workers_does_not_end_a_release(
     run = airflow.trigger(DAG, {"revision": "v1"})
     _until(airflow, run, "stage.hydrate", "running", "deferred")
     stack.restart("scheduler", kill=True)
-    _goes_on(airflow, run, kube)
+    ended = _at_its_end(airflow, run)
+    assert ended.state == "success", runs.failure(airflow, ended)
+    assert _made(kube) == {"PersistentVolume": 1, "Deployment": 1}
 
 
 @pytest.mark.usefixtures("nothing")
@@ -151,15 +153,22 @@ def _until(airflow: Airflow, run: Run, task: str, *wanted: str) -> None:
     until(lambda: states(airflow, run).get(task) in wanted, 120)
 
 
-def _goes_on(airflow: Airflow, run: Run, kube: Kubernetes) -> None:
+def _at_its_end(airflow: Airflow, run: Run) -> Run:
+    """A run that failed because a worker died with its task goes on once a person clears that task."""
     ended = airflow.wait(run, timeout_s=300)
-    if ended.state == "failed":  # a worker died with its task: a person clears it, and the run goes on
-        broken = [t.task_id for t in airflow.tasks(run) if t.state == "failed"]
-        airflow.clear(run, broken)
+    if ended.state == "failed":
+        airflow.clear(run, [t.task_id for t in airflow.tasks(run) if t.state == "failed"])
         ended = airflow.wait(run, timeout_s=300)
-    assert ended.state == "success", runs.failure(airflow, run)
-    assert len(kube.list("v1", "PersistentVolume", "", "llm-release/service=sim")) == 1
-    assert len(kube.list("apps/v1", "Deployment", NAMESPACE, "llm-release/service=sim")) == 1
+    return ended
+
+
+def _made(kube: Kubernetes) -> dict[str, int]:
+    """How many of each there are."""
+    mine = "llm-release/service=sim"
+    return {
+        "PersistentVolume": len(kube.list("v1", "PersistentVolume", "", mine)),
+        "Deployment": len(kube.list("apps/v1", "Deployment", NAMESPACE, mine)),
+    }
 
 
 def _stored() -> list[Path]:

@@ -56,9 +56,9 @@ class Plan:
         width = max((len(c.act) for c in self.changes), default=0)
         lines = [f"  {c.act:<{width}}  {c.what}" + (f"  ({c.why})" if c.why else "") for c in self.changes]
         head = f"release {self.release}, live now: {self.live.release or 'nothing'}"
-        return "\n".join(
-            [f"{head}{': what is left of its promotion is done' if self.repairs else ''}", *lines]
-        )
+        if self.repairs:
+            head += ": what is left of its promotion is done"
+        return "\n".join([head, *lines])
 
 
 def make(*, release: str, live: Live, stage: Sequence[Change], promote: Sequence[Change]) -> Plan:

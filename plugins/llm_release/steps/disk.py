@@ -64,8 +64,8 @@ def owned(world: World, *, id: str) -> Disk:
 
 
 def _check(world: World, found: Disk) -> None:
-    if world.names.disk_labels.items() - found.labels.items():
-        raise foreign_disk(found.name, found.labels.get("managed-by", "nobody that labelled it"))
+    if foreign := foreign_disk(found, world.names):
+        raise foreign
     if found.kind != HYPERDISK_ML:
         raise Permanent(
             f"disk {found.name} is a {found.kind}, not {HYPERDISK_ML}.",

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llm_release.clients.compute import Disk
 from llm_release.clients.kubernetes import Ref, refuse_foreign
 from llm_release.core import volume
 from llm_release.core.errors import Permanent, ReleaseError
+from llm_release.core.names import Names
 from llm_release.steps.world import World
 
 CSI_DRIVER = "pd.csi.storage.gke.io"
@@ -95,8 +97,8 @@ def _disk(world: World) -> Iterator[ReleaseError]:
     if problem := volume.problem(world.release.total_bytes, world.spec.weights.throughput_mibps):
         yield Permanent(problem, next_action="correct weights.throughput_mibps in the service's file.")
     found = world.disks.get(world.release.zone, world.names.disk)
-    if found is not None and world.names.disk_labels.items() - found.labels.items():
-        yield foreign_disk(found.name, found.labels.get("managed-by", "nobody that labelled it"))
+    if found is not None and (foreign := foreign_disk(found, world.names)):
+        yield foreign
 
 
 def _volumes(world: World) -> Iterator[ReleaseError]:
@@ -132,9 +134,13 @@ def _chat_template(world: World) -> Iterator[ReleaseError]:
         )
 
 
-def foreign_disk(name: str, owner: str) -> Permanent:
+def foreign_disk(found: Disk, names: Names) -> Permanent | None:
+    """A disk is the release's when it has every one of its labels."""
+    if not names.disk_labels.items() - found.labels.items():
+        return None
+    owner = found.labels.get("managed-by", "nobody that labelled it")
     return Permanent(
-        f"disk {name} exists and is not this release's (managed by {owner}).",
+        f"disk {found.name} exists and is not this release's (managed by {owner}).",
         next_action="delete or rename that disk; this release leaves it alone.",
     )
 

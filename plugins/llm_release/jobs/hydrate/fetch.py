@@ -23,7 +23,7 @@ from llm_release.core.exitcodes import Code, Refused
 from llm_release.jobs.hydrate.board import Board
 from llm_release.jobs.hydrate.journal import Journal
 from llm_release.jobs.hydrate.state import Part
-from llm_release.jobs.hydrate.volume import written
+from llm_release.jobs.hydrate.writing import written
 from llm_release.jobs.result import log
 
 CHUNK = 1 << 18
@@ -163,13 +163,11 @@ class Fetcher(threading.Thread):
                 while part.at < part.end:
                     self._chunk(body.response, part)
                     if part.at - recorded >= _RECORD_EVERY:
-                        with written("the volume"):
-                            self._journal.wrote(file, recorded, part.at)
+                        self._journal.wrote(file, recorded, part.at)
                         recorded = part.at
         finally:
             if part.at > recorded:
-                with written("the volume"):
-                    self._journal.wrote(file, recorded, part.at)
+                self._journal.wrote(file, recorded, part.at)
 
     def _chunk(self, response: http.client.HTTPResponse, part: Part) -> None:
         view = self._buffer[: min(CHUNK, part.end - part.at)]

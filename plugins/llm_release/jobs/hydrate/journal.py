@@ -17,6 +17,7 @@ from pathlib import Path
 from llm_release.core.exitcodes import Code, Refused
 from llm_release.core.files import RemoteFile
 from llm_release.core.spans import Spans
+from llm_release.jobs.hydrate.writing import written
 
 NAME = ".llm-release.journal"
 DRAFT = f"{NAME}.new"
@@ -36,18 +37,22 @@ class Identity:
 
 
 class Journal:
-    """The open journal of a run. Its methods may be called from any thread."""
+    """The open journal of a run. Its methods may be called from any thread.
+
+    Raises:
+        Refused, Transient: from every write, when the volume takes it no more.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def wrote(self, file: int, start: int, end: int) -> None:
-        os.write(self._fd, _RECORD.pack(_WROTE, file, start, end))
+        self._append(_WROTE, file, start, end)
 
     def reset(self, file: int) -> None:
         """What was said about the file no longer holds."""
-        os.write(self._fd, _RECORD.pack(_RESET, file, 0, 0))
+        self._append(_RESET, file, 0, 0)
 
     def position(self) -> int:
         """Everything that was recorded so far lies before it."""
@@ -55,10 +60,11 @@ class Journal:
 
     def synced(self, file: int, position: int) -> None:
         """The bytes of the file that were recorded before `position` are on the disk."""
-        os.write(self._fd, _RECORD.pack(_SYNCED, file, position, 0))
+        self._append(_SYNCED, file, position, 0)
 
     def sync(self) -> None:
-        os.fdatasync(self._fd)
+        with written(self._path.parent):
+            os.fdatasync(self._fd)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -66,6 +72,10 @@ class Journal:
     def remove(self) -> None:
         self.close()
         self._path.unlink()
+
+    def _append(self, kind: int, file: int, first: int, second: int) -> None:
+        with written(self._path.parent):
+            os.write(self._fd, _RECORD.pack(kind, file, first, second))
 
 
 def start(folder: Path, identity: Identity, have: Sequence[Spans]) -> Journal:

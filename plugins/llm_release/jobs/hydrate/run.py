@@ -25,7 +25,8 @@ from llm_release.jobs.hydrate.marker import TOOL
 from llm_release.jobs.hydrate.progress import Progress
 from llm_release.jobs.hydrate.sync import Syncer
 from llm_release.jobs.hydrate.verify import Verifier
-from llm_release.jobs.hydrate.volume import Volume, written
+from llm_release.jobs.hydrate.volume import Volume
+from llm_release.jobs.hydrate.writing import written
 from llm_release.jobs.result import log
 
 _RELEASE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from llm_release.jobs.hydrate.board import Board
 from llm_release.jobs.hydrate.journal import Journal
-from llm_release.jobs.hydrate.volume import written
+from llm_release.jobs.hydrate.writing import written
 
 _ROUND_S = 0.1
 """Between two rounds over all files."""
@@ -64,13 +64,11 @@ class Syncer(threading.Thread):
             os.posix_fadvise(self._fds[index], 0, hashed, os.POSIX_FADV_DONTNEED)
             self._dropped[index] = hashed
         if changed:
-            with written("the volume"):
-                self._journal.sync()
+            self._journal.sync()
 
     def _sync(self, index: int, dirty: int) -> None:
         position = self._journal.position()
         with written("the volume"):
             os.fdatasync(self._fds[index])
-        with written("the volume"):
-            self._journal.synced(index, position)
+        self._journal.synced(index, position)
         self._board.synced(index, dirty)

@@ -15,7 +15,8 @@ from llm_release.core.exitcodes import Code, Refused
 from llm_release.jobs.hydrate.board import Board
 from llm_release.jobs.hydrate.journal import Journal
 from llm_release.jobs.hydrate.state import FileState
-from llm_release.jobs.hydrate.volume import Volume, written
+from llm_release.jobs.hydrate.volume import Volume
+from llm_release.jobs.hydrate.writing import written
 from llm_release.jobs.result import log
 
 MAX_WRONG = 3
@@ -87,8 +88,7 @@ class Verifier(threading.Thread):
             return
         log(f"wrong file={file.path} n={state.wrong + 1} hash={found} listed={file.identity}")
         self._volume.unmark()
-        with written("the volume"):
-            self._journal.reset(state.index)
+        self._journal.reset(state.index)
         if state.wrong + 1 >= MAX_WRONG:
             self._volume.remove(file)
             raise Refused(

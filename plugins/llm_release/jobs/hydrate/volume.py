@@ -6,26 +6,25 @@ volume is hashed again in full before it is called complete once more, because s
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from llm_release.core.errors import ReleaseError, Transient
 from llm_release.core.exitcodes import Code, Refused
 from llm_release.core.files import RemoteFile
 from llm_release.core.spans import Spans
 from llm_release.jobs.hydrate import journal as journals
 from llm_release.jobs.hydrate import marker
 from llm_release.jobs.hydrate.journal import Identity, Journal
+from llm_release.jobs.hydrate.writing import unwritable, written
 
 _OURS = {marker.NAME, marker.DRAFT, journals.NAME, journals.DRAFT}
 _NOT_A_FILE = {"lost+found"}
+"""mkfs.ext4 makes it, only root can read it, and no server looks at it."""
 _OWN_BYTES = 1 << 20
 """Room for the journal and the marker."""
-"""mkfs.ext4 makes it, only root can read it, and no server looks at it."""
 
 
 class Volume:
@@ -90,7 +89,7 @@ class Volume:
                 self.path(file).unlink(missing_ok=True)
             if e.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise disk_full(self.root, needed, free) from e
-            raise _unwritable(self.root, e) from e
+            raise unwritable(self.root, e) from e
 
     def path(self, file: RemoteFile) -> Path:
         return self.root / file.path
@@ -188,15 +187,6 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-@contextlib.contextmanager
-def written(root: Path | str) -> Iterator[None]:
-    """Errors of the file system leave as ours."""
-    try:
-        yield
-    except OSError as e:
-        raise _unwritable(root, e) from e
-
-
 def disk_full(root: Path, needed: int, free: int) -> Refused:
     return Refused(
         Code.DISK_FULL,
@@ -210,22 +200,4 @@ def _strange(root: Path, paths: Sequence[str]) -> Refused:
         Code.FOREIGN_VOLUME,
         f"{root} holds {len(paths)} things that are not of this release: {', '.join(paths[:3])}.",
         next_action="give the release an empty volume; nothing was removed.",
-    )
-
-
-def _unwritable(root: Path | str, e: OSError) -> ReleaseError:
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Refused(
-            Code.DISK_FULL,
-            f"the volume at {root} is full: {e.strerror}.",
-            next_action="make a larger volume.",
-        )
-    if e.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return Refused(
-            Code.VOLUME_UNWRITABLE,
-            f"the volume at {root} cannot be written: {e.strerror}.",
-            next_action="mount it read-write, with the job's group as fsGroup.",
-        )
-    return Transient(
-        f"the volume at {root} failed: {e.strerror or e}.", next_action="look at the disk; it is tried again."
     )
