@@ -20,6 +20,7 @@ from testbench.cluster import control, csi, google, host, kube, nodes
 from testbench.cluster.node import DRIVER, MOUNT_POINTS, Node, quiet_rmdir, until
 from testbench.fakes.google.devices import release_all
 from testbench.process import Processes
+from testbench.vm import machine
 
 MACHINE_LOCK = Path("/run/llm-release-bench.lock")
 PROCESSES = Processes(records=config.PIDS, logs=config.LOGS)
@@ -105,6 +106,7 @@ def _down() -> None:
     for index in nodes.indexes():
         nodes.forget(Node(index))
     release_all(config.BENCH / "disks")
+    machine.remove_leftovers()
     _remove_device_names()
     host.restore()
     for name in ("etcd", "disks", "google", "storage", "node-roots", "pki", "pids"):
@@ -179,6 +181,7 @@ def _google() -> None:
         *("--bearer", str(config.BEARER)),
         *("--api-server", config.API),
         *("--service-account", str(config.SERVICE_ACCOUNT)),
+        *("--records", str(config.PIDS), "--logs", str(config.LOGS)),
     ]
     _start("google", argv)
     _answers(f"{config.GOOGLE}/compute/v1/projects/{config.PROJECT}/zones/{config.ZONE}", "the fake Google")

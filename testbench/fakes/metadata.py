@@ -1,6 +1,7 @@
 """The metadata server of one node, as far as the CSI driver and google-auth ask it.
 
-Like the real one it refuses who does not send `Metadata-Flavor: Google`. It never changes and cannot be waited on.
+Like the real one it refuses who does not send `Metadata-Flavor: Google`. It never changes and cannot be waited on;
+guest attributes are written to a file, one writer at a time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 PREFIX = "/computeMetadata/v1/"
 
@@ -26,7 +28,7 @@ def answers(*, instance: str, project: str, number: str, zone: str, machine: str
     }
 
 
-def handler(known: dict[str, str]) -> type[BaseHTTPRequestHandler]:
+def handler(known: dict[str, str], guest: Path | None = None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.split("?")[0].removeprefix(PREFIX).strip("/")
@@ -42,6 +44,20 @@ def handler(known: dict[str, str]) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
+        def do_PUT(self) -> None:
+            """Guest attributes: what the machine tells about itself."""
+            path = self.path.removeprefix(PREFIX).strip("/").removeprefix("instance/guest-attributes/")
+            value = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode(errors="replace")
+            allowed = guest is not None and self.headers.get("Metadata-Flavor") == "Google"
+            if guest is not None and allowed:
+                kept = json.loads(guest.read_text()) if guest.exists() else {}
+                draft = guest.with_suffix(".new")
+                draft.write_text(json.dumps({**kept, path: value}))
+                draft.replace(guest)
+            self.send_response(200 if allowed else 403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
 
@@ -56,6 +72,8 @@ def main() -> None:
     parser.add_argument("--number", default="123456789012")
     parser.add_argument("--zone", default="us-central1-a")
     parser.add_argument("--machine-type", default="g2-standard-24")
+    parser.add_argument("--attributes", type=Path, help="JSON: the instance's metadata")
+    parser.add_argument("--guest-attributes", type=Path, help="JSON: where guest attributes are kept")
     args = parser.parse_args()
     host, _, port = args.listen.partition(":")
     known = answers(
@@ -65,7 +83,10 @@ def main() -> None:
         zone=args.zone,
         machine=args.machine_type,
     )
-    ThreadingHTTPServer((host, int(port)), handler(known)).serve_forever()
+    if args.attributes:
+        given = json.loads(args.attributes.read_text())
+        known |= {f"instance/attributes/{key}": value for key, value in given.items()}
+    ThreadingHTTPServer((host, int(port)), handler(known, args.guest_attributes)).serve_forever()
 
 
 if __name__ == "__main__":

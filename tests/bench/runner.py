@@ -15,7 +15,7 @@ from typing import Any
 
 from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.core.readiness import Readiness
-from llm_release.core.spec import ReleaseRequest, ServiceSpec
+from llm_release.core.spec import NodeImages, ReleaseRequest, ServiceSpec
 from llm_release.core.strict import encode
 from llm_release.operators.step import STEPS
 from llm_release.steps import manifests
@@ -37,11 +37,14 @@ class Run:
     facts: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     log: list[str] = dataclasses.field(default_factory=list)
     run_is_over: Callable[[str], bool] = lambda holder: False
+    node_images: NodeImages | None = None
 
     def world(self, *, resumed: bool = False) -> World:
         return World(
             spec=self.spec,
-            cluster=manifests.cluster(HOME, self.spec.cluster),
+            cluster=dataclasses.replace(
+                manifests.cluster(HOME, self.spec.cluster), node_images=self.node_images
+            ),
             connect=self.connect,
             home=HOME,
             holder=self.holder,
@@ -52,14 +55,14 @@ class Run:
             resumed=resumed,
         )
 
-    def step(self, name: str) -> Any:
-        """Runs one step to its end, waits included.
+    def step(self, name: str, module: Any = None) -> Any:
+        """Runs one step to its end, waits included. `module` is given for a step that no DAG has yet.
 
         Raises:
             ReleaseError: as the task would fail; the reason is kept for the record.
         """
         started = time.time()
-        module = importlib.import_module(f"llm_release.steps.{STEPS[name]}")
+        module = module or importlib.import_module(f"llm_release.steps.{STEPS[name]}")
         try:
             found = self._until_done(name, module)
         except ReleaseError as e:

@@ -1,4 +1,4 @@
-"""Container registries: a tag becomes a digest. The OCI distribution API, read only.
+"""Container registries: a tag becomes a digest, a digest its layers. The OCI distribution API, read only.
 
 Neither google-cloud nor Airflow's providers can resolve a tag on an arbitrary registry; the protocol is
 one HEAD request and, where the registry asks for it, one token request.
@@ -11,13 +11,15 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
 from llm_release.core.errors import Permanent, Transient, Unavailable
 
 TIMEOUT_S = 20
+PLATFORM = "linux/amd64"
 _ACCEPT = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -28,6 +30,16 @@ _ACCEPT = ", ".join(
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _GOOGLE = re.compile(r"(.+-)?docker\.pkg\.dev|(.+\.)?gcr\.io")
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers of one image for one platform."""
+
+    compressed_bytes: int
+    """As the registry holds them."""
+    diff_ids: tuple[str, ...]
+    """Digests of the unpacked layers, lowest first."""
 
 
 class Registry:
@@ -54,7 +66,7 @@ class Registry:
         host, repository, reference = split(image)
         scheme = "http" if host in self._insecure else "https"
         url = f"{scheme}://{_api_host(host)}/v2/{repository}/manifests/{reference}"
-        headers = self._head(url, image, self._bearer(host))
+        headers, _ = self._asked(url, image, self._bearer(host), method="HEAD")
         digest = headers.get("Docker-Content-Digest", "")
         if not _DIGEST.fullmatch(digest):
             raise Permanent(
@@ -62,16 +74,52 @@ class Registry:
             )
         return f"{host}/{repository}@{digest}"
 
+    def layers(self, image: str) -> Layers:
+        """What an image (by digest) consists of for linux/amd64.
+
+        Raises:
+            Permanent: no such image, or none for this platform.
+            Transient, Unavailable: ask again later.
+        """
+        host, repository, reference = split(image)
+        manifest = self._json(image, host, f"{repository}/manifests/{reference}")
+        if "manifests" in manifest:
+            fits = [m for m in manifest["manifests"] if _platform(m.get("platform", {})) == PLATFORM]
+            if not fits:
+                raise _other_platform(
+                    image, {_platform(m.get("platform", {})) for m in manifest["manifests"]}
+                )
+            manifest = self._json(image, host, f"{repository}/manifests/{fits[0]['digest']}")
+        config = self._json(image, host, f"{repository}/blobs/{manifest['config']['digest']}")
+        if _platform(config) != PLATFORM:
+            raise _other_platform(image, {_platform(config)})
+        return Layers(
+            compressed_bytes=sum(int(layer["size"]) for layer in manifest["layers"]),
+            diff_ids=tuple(config["rootfs"]["diff_ids"]),
+        )
+
+    def _json(self, image: str, host: str, path: str) -> dict[str, Any]:
+        scheme = "http" if host in self._insecure else "https"
+        url = f"{scheme}://{_api_host(host)}/v2/{path}"
+        body = self._asked(url, image, self._bearer(host), method="GET")[1]
+        try:
+            found: dict[str, Any] = json.loads(body)
+        except ValueError as e:
+            raise Permanent(
+                f"the registry answered no JSON for image {image}.", next_action="check the image's name."
+            ) from e
+        return found
+
     def _bearer(self, host: str) -> str | None:
         return self._google_token() if self._google_token and _GOOGLE.fullmatch(host) else None
 
-    def _head(self, url: str, image: str, bearer: str | None) -> Message:
+    def _asked(self, url: str, image: str, bearer: str | None, *, method: str) -> tuple[Message, bytes]:
         try:
-            return _request(url, bearer)
+            return _request(url, bearer, method)
         except urllib.error.HTTPError as e:
             challenge = e.headers.get("WWW-Authenticate", "")
             if e.code == 401 and bearer is None and challenge.startswith("Bearer"):
-                return self._head(url, image, _anonymous_token(challenge, image))
+                return self._asked(url, image, _anonymous_token(challenge, image), method=method)
             raise _refused(e, image) from e
         except OSError as e:
             raise Unavailable(
@@ -99,14 +147,13 @@ def _api_host(host: str) -> str:
     return "registry-1.docker.io" if host == "docker.io" else host
 
 
-def _request(url: str, bearer: str | None) -> Message:
-    request = urllib.request.Request(url, method="HEAD", headers={"Accept": _ACCEPT})
+def _request(url: str, bearer: str | None, method: str) -> tuple[Message, bytes]:
+    request = urllib.request.Request(url, method=method, headers={"Accept": _ACCEPT})
     if bearer:
         # A redirect may lead to any host: the token does not go along.
         request.add_unredirected_header("Authorization", f"Bearer {bearer}")
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        found: Message = answer.headers
-        return found
+        return answer.headers, answer.read()
 
 
 def _anonymous_token(challenge: str, image: str) -> str:
@@ -120,6 +167,17 @@ def _anonymous_token(challenge: str, image: str) -> str:
             f"the registry of image {image} gave no token: {e}.", next_action="try again later."
         ) from e
     return str(found.get("token") or found.get("access_token"))
+
+
+def _platform(document: Mapping[str, Any]) -> str:
+    return f"{document.get('os', '?')}/{document.get('architecture', '?')}"
+
+
+def _other_platform(image: str, there: Collection[str]) -> Permanent:
+    return Permanent(
+        f"image {image} is for {', '.join(sorted(there))}, not for {PLATFORM}.",
+        next_action="name an image that the nodes can run.",
+    )
 
 
 def _refused(e: urllib.error.HTTPError, image: str) -> Exception:

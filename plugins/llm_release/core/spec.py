@@ -172,6 +172,24 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeImages:
+    """How secondary boot disks are built, and how nodes of this cluster come by them."""
+
+    mode: Literal["autopilot", "standard", "compute-class"]
+    zone: str
+    """Where images are built and verified."""
+    subnetwork: str
+    """Of the machine: regions/<region>/subnetworks/<name>. It needs Private Google Access, and Cloud NAT for apt."""
+    machine: str = "n2-standard-8"
+    service_account: str = ""
+    """Of the machine, to read images from Artifact Registry; empty: images are pulled anonymously."""
+    location: str = ""
+    """Region or multi-region that the image is stored in; empty: the one nearest to the zone."""
+    build_within: Seconds = Seconds(3600)
+    """After that Compute itself deletes the machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """One GKE cluster: include/clusters/<cluster>.yaml."""
 
@@ -189,6 +207,8 @@ class ClusterSpec:
     hydration: Placement = Placement()
     serving: Placement = Placement()
     gates: Placement = Placement()
+    node_images: NodeImages | None = None
+    """Secondary boot disks with the engine's image; none: nodes pull it."""
     storage_class: str = "llm-release-hyperdisk-ml"
     insecure_registries: tuple[str, ...] = ()
     """Registries (host:port) that speak plain HTTP."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llm_release.clients.compute import Disks
     from llm_release.clients.hub import Hub
     from llm_release.clients.kubernetes import Kubernetes
+    from llm_release.clients.machines import Machines
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -51,6 +52,14 @@ class ClusterHook:
 
         endpoint = self._endpoint("compute")
         return Disks(
+            project=self.cluster.project, credentials=self._gapic_credentials(endpoint), endpoint=endpoint
+        )
+
+    def machines(self) -> Machines:
+        from llm_release.clients.machines import Machines
+
+        endpoint = self._endpoint("compute")
+        return Machines(
             project=self.cluster.project, credentials=self._gapic_credentials(endpoint), endpoint=endpoint
         )
 

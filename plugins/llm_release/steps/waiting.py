@@ -15,8 +15,11 @@ from llm_release.steps.world import Connect, Wait
 if TYPE_CHECKING:
     from llm_release.clients.compute import Disks
     from llm_release.clients.kubernetes import Kubernetes
+    from llm_release.clients.machines import Machines
 
 LOG_EVERY_S = 5.0
+_KEPT = 4000
+"""Characters of a machine's serial port that are kept from look to look."""
 
 
 @dataclass(slots=True)
@@ -35,6 +38,9 @@ class Look:
     _homeless_since: float | None = None
     _said: str = ""
     _log_at: float = 0.0
+    _machines: Machines | None = None
+    _read_to: int = 0
+    _printed: str = ""
 
     def once(self) -> Readiness:
         found = getattr(self, f"_{self.wait.kind}")()
@@ -85,6 +91,33 @@ class Look:
             return Readiness("waiting", f"disk {found.name} is {found.status}.")
         return Readiness("done", f"disk {found.name} is ready and attached nowhere.")
 
+    def _image(self) -> Readiness:
+        found = self.machines.image(self.wait.name)
+        if found is None or found.status == "FAILED":
+            return Readiness(
+                "failed", f"image {self.wait.name} is gone.", "clear this task: it is made again."
+            )
+        if found.status != "READY":
+            return Readiness("waiting", f"image {found.name} is {found.status}.")
+        return Readiness("done", f"image {found.name} is ready.")
+
+    def _machine(self) -> Readiness:
+        """Until its script has said how it ended; its last line is the progress."""
+        found = self.machines.machine(self.wait.zone, self.wait.name)
+        if found is None or found.status in ("STOPPED", "TERMINATED"):
+            return Readiness(
+                "failed",
+                f"machine {self.wait.name} {'is gone' if found is None else 'was stopped'} before it said a result.",
+                "look for who deleted it (Compute itself does after build_within); the task will try again.",
+                final=True,
+                again=True,
+            )
+        printed, self._read_to = self.machines.serial(self.wait.zone, self.wait.name, self._read_to)
+        self._printed = (self._printed + printed)[-_KEPT:]
+        lines = [line for line in self._printed.splitlines() if "llm-release-" in line]
+        said = lines[-1].partition("startup-script: ")[2] if lines else "it has said nothing yet"
+        return Readiness("done" if "RESULT=" in said else "waiting", said)
+
     def _operation(self) -> Readiness:
         found = self.disks.operation(self.wait.zone, self.wait.name)
         if not found.done:
@@ -113,6 +146,12 @@ class Look:
             if left > 0
             else Readiness("done", "the time has passed.")
         )
+
+    @property
+    def machines(self) -> Machines:
+        if self._machines is None:
+            self._machines = self.connect.machines()
+        return self._machines
 
     @property
     def kube(self) -> Kubernetes:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llm_release.clients.compute import Disks
     from llm_release.clients.hub import Hub
     from llm_release.clients.kubernetes import Kubernetes
+    from llm_release.clients.machines import Machines
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -41,6 +42,7 @@ class Connect(Protocol):
 
     def kubernetes(self) -> Kubernetes: ...
     def disks(self) -> Disks: ...
+    def machines(self) -> Machines: ...
     def hub(self) -> Hub: ...
     def registry(self) -> Registry: ...
     def store(self) -> Store: ...
@@ -51,7 +53,8 @@ class Wait:
     """A step's way of saying "not yet": it is run again from its start once this is over.
 
     `kind` says what is looked at: a ``job`` or a ``deployment`` by namespace and name, an ``operation`` of
-    Compute by zone and name, a ``disk`` by zone and name to be ready and unused, ``pods`` with the selector
+    Compute by zone (empty: a global one) and name, a ``disk`` by zone and name to be ready and unused, a ``machine``
+    by zone and name to say its result, an ``image`` by name to be ready, ``pods`` with the selector
     `name` to be gone, a volume's ``attachments`` by PV name to be gone, or ``time`` to pass.
     """
 
@@ -120,6 +123,10 @@ class World:
     @cached_property
     def disks(self) -> Disks:
         return self.connect.disks()
+
+    @cached_property
+    def machines(self) -> Machines:
+        return self.connect.machines()
 
     @cached_property
     def hub(self) -> Hub:

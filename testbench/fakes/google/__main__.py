@@ -27,6 +27,7 @@ def build(settings: Settings, nodes: list[str]) -> Cloud:
                 instances.insert_done(cloud, instances.add(cloud, scope, wish), {})
     control.clean(cloud)
     control.relink(cloud)
+    cloud.machines.resume()
     cloud.operations.resume()
     return cloud
 
@@ -57,6 +58,8 @@ def main() -> None:
     add("--cluster-version", default="1.36.3-gke.1000000")
     add("--autopilot", action="store_true")
     add("--latency", type=float, default=0.2, help="seconds that an operation takes")
+    add("--records", type=Path, help="folder for the records of started machines; without it none is started")
+    add("--logs", type=Path, help="folder for the machines' logs")
     args = parser.parse_args()
     settings = Settings(
         state=args.state,
@@ -75,6 +78,8 @@ def main() -> None:
         latency_s=args.latency,
         iam=args.iam,
         service_accounts=tuple(args.service_account),
+        records=args.records,
+        logs=args.logs,
     )
     cloud = build(settings, args.node)
     serve_until_signalled([Server(address(args.listen), Service(cloud))])

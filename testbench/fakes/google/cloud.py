@@ -9,6 +9,7 @@ from pathlib import Path
 from testbench.fakes.google.devices import Devices
 from testbench.fakes.google.faults import Faults
 from testbench.fakes.google.iam import Identity
+from testbench.fakes.google.machines import Machines
 from testbench.fakes.google.operations import Operations
 from testbench.fakes.google.state import State
 
@@ -32,6 +33,9 @@ class Settings:
     autopilot: bool = False
     cluster_version: str = "1.36.3-gke.1000000"
     latency_s: float = 0.2
+    records: Path | None = None
+    """Where the bench records what it starts; without it instances run nothing."""
+    logs: Path | None = None
     iam: Path | None = None
     service_accounts: tuple[Path, ...] = ()
 
@@ -46,6 +50,12 @@ class Cloud:
         self.faults = Faults(settings.latency_s)
         self.devices = Devices(settings.disks, settings.node_roots)
         self.operations = Operations(self, self.state, self.faults, self.base)
+        self.machines = Machines(
+            self,
+            folder=settings.state / "machines",
+            records=settings.records or settings.state / "records",
+            logs=settings.logs or settings.state / "logs",
+        )
         self.identity = Identity(settings.bearer, settings.iam, settings.service_accounts, self.state)
 
     def key(self, url: str, *, within: str) -> str:

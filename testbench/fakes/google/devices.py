@@ -19,6 +19,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbench.vm import machine
+
 _LOOP_MAJOR = 7
 _SCSI = Path("run/llm-bench/scsi")
 
@@ -74,6 +76,7 @@ class Devices:
         if root is None:
             return
         number = os.stat(made.loop).st_rdev
+        machine.allow(made.instance, os.major(number), os.minor(number))
         for node in (root / "dev" / name, root / made.loop.lstrip("/")):
             _make_node(node, number)
         link = root / "dev/disk/by-id" / f"google-{made.device}"

@@ -16,13 +16,14 @@ from testbench.fakes.google.errors import ApiError
 
 API_KINDS = ("api-error", "api-slow")
 OPERATION_KINDS = ("op-latency", "op-error", "op-stuck", "stockout")
-KINDS = (*API_KINDS, *OPERATION_KINDS, "quota")
+MACHINE_KINDS = ("vm-silent", "vm-bare")
+KINDS = (*API_KINDS, *OPERATION_KINDS, *MACHINE_KINDS, "quota")
 STOCKOUT = "ZONE_RESOURCE_POOL_EXHAUSTED"
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One wish. `match` is searched in "METHOD path" of a call, or in "type target" of an operation."""
+    """One wish. `match` is searched in "METHOD path" of a call, "type target" of an operation, a machine's name."""
 
     kind: str
     match: str = ""
@@ -101,6 +102,10 @@ class Faults:
             else:
                 error = ApiError(fault.code, fault.reason, fault.message)
         return OperationPlan(seconds=seconds, error=error, stuck=stuck)
+
+    def struck_machine(self, name: str) -> list[Fault]:
+        """What goes wrong with a machine that is about to start."""
+        return self._struck(MACHINE_KINDS, name)
 
     def quota(self, metric: str, region: str, normal: float) -> float:
         with self._lock:

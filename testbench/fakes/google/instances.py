@@ -1,6 +1,7 @@
 """instances of Compute v1: insert, get, list, attachDisk, detachDisk, delete, serial port output.
 
-An instance here is a record, and for a bench node the owner of real devices; it runs nothing by itself.
+An instance here is a record, for a bench node the owner of real devices, and with a startup script a machine that
+runs it (machines.py).
 """
 
 from __future__ import annotations
@@ -148,12 +149,11 @@ def delete(call: Call) -> Resource:
 
 
 def serial_port(call: Call) -> Resource:
-    """Output that the machine's owner writes to <state>/serial/<instance>.<port>.log; offsets are bytes."""
+    """What the instance's machine printed; offsets are bytes. Only port 1 is ever written to."""
     call.cloud.state.need(call.key)
     port = call.request.query.get("port", "1")
-    file = call.cloud.settings.state / "serial" / f"{call['name']}.{port}.log"
     start = int(call.request.query.get("start", 0))
-    content = file.read_bytes() if file.exists() else b""
+    content = call.cloud.machines.serial(call["name"]) if port == "1" else b""
     return {
         "kind": "compute#serialPortOutput",
         "selfLink": f"{call.cloud.base}{call.key}/serialPort",
@@ -161,6 +161,21 @@ def serial_port(call: Call) -> Resource:
         "start": str(start),
         "next": str(max(start, len(content))),
     }
+
+
+def guest_attributes(call: Call) -> Resource:
+    """Those of one namespace, or one value: `queryPath` is "namespace/" or "namespace/key"."""
+    call.cloud.state.need(call.key)
+    asked = call.request.query.get("queryPath", "")
+    found = {
+        k: v for k, v in call.cloud.machines.guest_attributes(call["name"]).items() if k.startswith(asked)
+    }
+    if not found:
+        raise errors.not_found(f"{call.key}/guestAttributes/{asked}")
+    items = [
+        {"namespace": k.partition("/")[0], "key": k.partition("/")[2], "value": v} for k, v in found.items()
+    ]
+    return {"kind": "compute#guestAttributes", "queryPath": asked, "queryValue": {"items": items}}
 
 
 def aggregated(call: Call) -> Resource:
@@ -172,7 +187,10 @@ def aggregated(call: Call) -> Resource:
 
 def insert_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
     with cloud.state.changing():
-        cloud.state.need(key)["status"] = "RUNNING"
+        instance = cloud.state.need(key)
+        instance["status"] = "RUNNING"
+    if cloud.settings.records is not None:
+        cloud.machines.start(instance, key)
 
 
 def _attach_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
@@ -223,6 +241,7 @@ def _release(cloud: Cloud, key: str, device: str) -> None:
 
 def _delete_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
     doomed = []
+    cloud.machines.stop(key.rpartition("/")[2])
     for entry in list(cloud.state.held.resources.get(key, {}).get("disks", [])):
         _detach_done(cloud, key, {"device": entry["deviceName"]})
         if entry.get("autoDelete"):
@@ -248,5 +267,6 @@ ENDPOINTS = (
     Endpoint("POST", f"{_ONE}/detachDisk", detach, "compute.instances.detachDisk"),
     Endpoint("GET", f"{_ONE}/serialPort", serial_port, "compute.instances.getSerialPortOutput"),
     Endpoint("GET", "projects/{project}/aggregated/instances", aggregated, "compute.instances.list"),
+    Endpoint("GET", f"{_ONE}/getGuestAttributes", guest_attributes, "compute.instances.getGuestAttributes"),
     *resources.endpoints("instances", place=PLACE),
 )

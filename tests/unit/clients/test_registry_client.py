@@ -87,7 +87,7 @@ def test_the_google_token_goes_to_googles_registries_alone(host: Host) -> None:
 
 def test_the_google_token_does_not_follow_a_redirect(host: Host, other: Host) -> None:
     host.elsewhere = other.name
-    found = registry._request(f"http://{host.name}/v2/llm/moved/manifests/v1", "SECRET")
+    found = registry._request(f"http://{host.name}/v2/llm/moved/manifests/v1", "SECRET", "HEAD")[0]
     assert found["Docker-Content-Digest"] == DIGEST
     assert host.seen[0][1] == "Bearer SECRET"
     assert other.seen[0][1] is None

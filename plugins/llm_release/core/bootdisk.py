@@ -1,0 +1,130 @@
+"""Secondary boot disks: what one is called, how big it must be, which layers it must hold, how its build ended.
+
+A disk image belongs to an engine image's digest, not to a service or a release: two services with one engine share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llm_release.core.names import FIELD_MANAGER
+
+GIB = 1 << 30
+MIN_GIB = 10
+UNPACKED = 2.6
+"""Bytes on the disk for one compressed byte. vLLM's CUDA images unpack to 2.2-2.5 times; a build that finds the disk
+too small is tried once more with twice as much."""
+HEADROOM = 1.1
+NAME_LIMIT = 39
+"""GKE makes `gke-secondary-boot-disk-<name>` the name of a node label: 63 less 24 (reference: gke.md B3)."""
+DIGEST, RUN, VERIFIED = "llm-release-digest", "llm-release-run", "llm-release-verified"
+"""Labels of an image, and of what builds it."""
+TREES = "llm-release-trees"
+"""Label of a disk whose build is done, and of its image: the hash over its layers. The machine may go then."""
+SIZE = "llm-release-size"
+"""Label of a machine: GiB of the disk that it was started with."""
+FAMILY = "llm-release-engine"
+_RESULT = r"llm-release-{kind}\[{run}\]: RESULT=(SUCCESS|FAILURE)([^\r\n]*)"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of everything that is made for one engine image. `digest` is "sha256:<64 hex>"."""
+
+    digest: str
+
+    @property
+    def _hex(self) -> str:
+        return self.digest.removeprefix("sha256:")
+
+    @property
+    def image(self) -> str:
+        """
+        >>> name = Names("sha256:" + "0123456789abcdef" * 4).image
+        >>> name, len(name) <= NAME_LIMIT
+        ('llmr-engine-0123456789abcdef0123', True)
+        """
+        return f"llmr-engine-{self._hex[:20]}"
+
+    @property
+    def builder(self) -> str:
+        """The machine that builds it, and its disk."""
+        return f"llmr-build-{self._hex[:20]}"
+
+    @property
+    def verifier(self) -> str:
+        return f"llmr-verify-{self._hex[:20]}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """A label's value has 63 characters at most, a digest 64: the last is left out."""
+        return {"managed-by": FIELD_MANAGER, DIGEST: self._hex[:63]}
+
+
+TREES_LENGTH = 63
+"""Of a sha256's 64 characters; a label's value has no room for more."""
+
+
+def run_label(holder: str) -> str:
+    """A run as a label's value, which may not hold what a run id holds.
+
+    >>> run_label("release__gemma/manual__2026-11-21T10:00:00+00:00")
+    'r-6372939b7569'
+    """
+    return f"r-{hashlib.sha256(holder.encode()).hexdigest()[:12]}"
+
+
+def size_gib(compressed_bytes: int) -> int:
+    """Of the disk for an image whose layers are that big in the registry."""
+    return max(MIN_GIB, math.ceil(compressed_bytes * UNPACKED * HEADROOM / GIB))
+
+
+def chain_ids(diff_ids: Sequence[str]) -> tuple[str, ...]:
+    """Names of an image's layers as a node knows them: each says what lies below it (OCI image spec, layer chain ID).
+
+    Args:
+        diff_ids: digests of the unpacked layers, lowest first, as the image's config lists them.
+    """
+    chain: list[str] = []
+    for layer in diff_ids:
+        below = chain[-1] if chain else ""
+        chain.append("sha256:" + hashlib.sha256(f"{below} {layer}".encode()).hexdigest() if below else layer)
+    return tuple(chain)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a build or a verification ended, by its machine's own word."""
+
+    ok: bool
+    fields: dict[str, str]
+    """Such as layers, used_kib, trees; of a failure stage, code, line."""
+    reason: str = ""
+    """Of a failure, in words."""
+
+    @property
+    def disk_too_small(self) -> bool:
+        return self.reason.startswith("disk too small") or "No space left on device" in self.reason
+
+
+def result(printed: str, *, kind: str, run: str) -> Result | None:
+    """The final line of this run's script, None while there is none.
+
+    Args:
+        printed: of the serial port; lines have a prefix there.
+        kind: build or verify.
+        run: word that the machine was given: a machine that was started twice holds old lines.
+    """
+    found = re.search(_RESULT.format(kind=kind, run=re.escape(run)), printed)
+    if found is None:
+        return None
+    words, _, reason = found[2].strip().partition("reason=")
+    return Result(
+        ok=found[1] == "SUCCESS",
+        fields=dict(word.split("=", 1) for word in words.split() if "=" in word),
+        reason=reason.strip(),
+    )

@@ -1,0 +1,3 @@
+module llm-release/testbench/bootdisk
+
+go 1.26.6
