@@ -97,10 +97,10 @@ def _down() -> None:
     names.sort(key=lambda n: next((i for i, part in enumerate(order) if part in n), len(order)))
     if running():
         _empty_nodes()
-    last = ("namespace", "containerd", "google", "etcd", "kube-apiserver")
+    last = ("namespace", "containerd", "bootdisk", "google", "etcd", "kube-apiserver")
     for name in [n for n in names if not any(part in n for part in last)]:
         _end(name)
-    for part in ("containerd", "namespace", "google", "kube-apiserver", "etcd"):
+    for part in ("containerd", "bootdisk", "namespace", "google", "kube-apiserver", "etcd"):
         for name in [n for n in names if part in n]:
             _end(name)
     for index in nodes.indexes():

@@ -77,6 +77,7 @@ PROGRAMS = (
         module="attacher",
         package="github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher",
     ),
+    Program(name="bootdisk", module="bootdisk", usual="30 s"),
     Program(name="pause", module="pause", usual="2 s"),
 )
 

@@ -53,6 +53,11 @@ def set_capacity(node: str, capacity: dict[str, str]) -> None:
     call("PATCH", f"/api/v1/nodes/{node}/status", body, kind="application/merge-patch+json")
 
 
+def label_node(node: str, labels: dict[str, str]) -> None:
+    body = {"metadata": {"labels": labels}}
+    call("PATCH", f"/api/v1/nodes/{node}", body, kind="application/merge-patch+json")
+
+
 def csi_registered(node: str, driver: str) -> bool:
     found = call("GET", f"/apis/storage.k8s.io/v1/csinodes/{node}")
     return any(d["name"] == driver for d in ((found or {}).get("spec", {}).get("drivers") or []))

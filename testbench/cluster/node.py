@@ -40,6 +40,7 @@ HOSTS = f"""server = "http://{config.REGISTRY}"
 [host."http://{config.REGISTRY}"]
 capabilities = ["pull", "resolve"]
 """
+BOOT_DISK_LABEL = "cloud.google.com.node-restriction.kubernetes.io/gke-secondary-boot-disk-"
 SCSI_FOLDER = Path("/lib/udev_containerized")
 """Where the CSI driver looks for its two device tools; the node's stand-ins lie there on a tmpfs of its own."""
 SCSI_ID = """#!/bin/sh
@@ -63,9 +64,11 @@ exec sleep infinity
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The node with this index, 1 or more."""
+    """The node with this index, 1 or more; with a disk image, its containers start from that image's layers."""
 
     index: int
+    image: str = ""
+    """Name of the disk image of its secondary boot disk."""
 
     @property
     def name(self) -> str:
@@ -114,9 +117,11 @@ class Node:
         )
         pki.kubeconfig(config.PKI / f"{self.name}.conf", self.name)
         pid = self._namespace(processes)
-        self._containerd(processes, programs)
         self._metadata(processes)
         self._instance(pid)
+        if self.image:
+            self._boot_disk(processes, programs)
+        self._containerd(processes, programs)
         self._kubelet(processes, programs)
         self._csi(processes, programs)
         self._registered(gpus)
@@ -169,6 +174,21 @@ class Node:
         record = processes.record(self.process("namespace"))
         assert record is not None
         return ["nsenter", "-t", str(record.pid), "-m", "--"]
+
+    def _boot_disk(self, processes: Processes, programs: Path) -> None:
+        """Mounts the layers read-only in the node, and starts the snapshotter that links to them."""
+        from testbench.cluster import google
+
+        google.boot_disk(self.name, self.image)
+        disk, inside = self.base / "boot-disk", self._inside(processes)
+        disk.mkdir(exist_ok=True)
+        device = f"/dev/disk/by-id/google-{google.BOOT_DEVICE}"
+        if not host.quiet(*inside, "mountpoint", "-q", str(disk)):
+            host.run(*inside, "mount", "-o", "ro,noload", device, str(disk))
+        argv = [*inside, str(programs / "bootdisk"), str(self.base / "bootdisk.sock")]
+        argv += [str(self.base / "bootdisk"), str(disk)]
+        processes.start(self.process("bootdisk"), argv, env=dict(os.environ), cwd=config.BENCH)
+        until((self.base / "bootdisk.sock").exists, 20, f"the snapshotter of {self.name}")
 
     def _containerd(self, processes: Processes, programs: Path) -> None:
         env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
@@ -254,6 +274,11 @@ class Node:
 
         until(lambda: kube.node_ready(self.name), 60, f"{self.name} to be Ready")
         kube.set_capacity(self.name, {"nvidia.com/gpu": str(gpus)})
+        if self.image:
+            # The kubelet may not say this of itself (NodeRestriction); on GKE the control plane does.
+            kube.label_node(
+                self.name, {BOOT_DISK_LABEL + self.image: f"CONTAINER_IMAGE_CACHE.{config.PROJECT}"}
+            )
         until(
             lambda: kube.csi_registered(self.name, DRIVER),
             60,
@@ -276,6 +301,7 @@ disabled_plugins = [
 [plugins."io.containerd.cri.v1.images"]
   max_concurrent_downloads = 2
   discard_unpacked_layers = true
+{'  snapshotter = "bootdisk"' if self.image else ""}
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{config.IMAGE_PAUSE}"
 [plugins."io.containerd.cri.v1.images".registry]
@@ -289,6 +315,19 @@ disabled_plugins = [
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
       SystemdCgroup = false
+{self._snapshotter() if self.image else ""}"""
+
+    def _snapshotter(self) -> str:
+        """containerd asks our snapshotter for layers, and unpacks for it; the annotations name the image."""
+        return f"""[proxy_plugins.bootdisk]
+  type = "snapshot"
+  address = "{self.base}/bootdisk.sock"
+  [proxy_plugins.bootdisk.exports]
+    root = "{self.base}/bootdisk"
+    enable_remote_snapshot_annotations = "true"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/amd64"
+  snapshotter = "bootdisk"
 """
 
     def _kubelet_config(self) -> dict[str, Any]:

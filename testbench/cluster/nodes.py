@@ -18,7 +18,7 @@ from testbench.cluster import google, host, kube
 from testbench.cluster.node import Node, until
 from testbench.process import Processes
 
-_PARTS = ("kubelet", "csi", "registrar", "metadata", "containerd", "namespace")
+_PARTS = ("kubelet", "csi", "registrar", "metadata", "containerd", "bootdisk", "namespace")
 _ATTACHMENTS = "/apis/storage.k8s.io/v1/volumeattachments"
 _GRACE_S = 8.0
 
