@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--machine-type", default="g2-standard-24")
     parser.add_argument("--attributes", type=Path, help="JSON: the instance's metadata")
     parser.add_argument("--guest-attributes", type=Path, help="JSON: where guest attributes are kept")
+    parser.add_argument("--ready", type=Path, help="file that is made once it listens")
     args = parser.parse_args()
     host, _, port = args.listen.partition(":")
     known = answers(
@@ -86,7 +87,10 @@ def main() -> None:
     if args.attributes:
         given = json.loads(args.attributes.read_text())
         known |= {f"instance/attributes/{key}": value for key, value in given.items()}
-    ThreadingHTTPServer((host, int(port)), handler(known, args.guest_attributes)).serve_forever()
+    server = ThreadingHTTPServer((host, int(port)), handler(known, args.guest_attributes))
+    if args.ready:
+        args.ready.touch()
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -277,8 +277,11 @@ def _metadata_server(plan: Plan, folder: Path) -> Iterator[None]:
     argv = ["ip", "netns", "exec", plan.network, sys.executable, "-m", "testbench.fakes.metadata"]
     argv += ["--listen", f"{METADATA}:80", "--instance", plan.name]
     argv += ["--attributes", str(attributes), "--guest-attributes", str(folder / "guest.json")]
-    server = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+    ready = folder / "metadata.ready"
+    server = subprocess.Popen([*argv, "--ready", str(ready)], stdin=subprocess.DEVNULL)
     try:
+        while not ready.exists() and server.poll() is None:
+            time.sleep(0.02)
         yield
     finally:
         server.kill()
