@@ -72,6 +72,7 @@ def _up(*, vllm: bool) -> None:
     programs = go.programs()
     host.prepare()
     _step("registry", _registry)
+    from testbench.cluster import provisioner
     from testbench.images import build
     from testbench.versions import publish
 
@@ -81,10 +82,12 @@ def _up(*, vllm: bool) -> None:
     config.BEARER.write_text(kube.pipeline_identity())
     config.BEARER.chmod(0o600)
     kube.csi_driver(DRIVER)
+    provisioner.install()
     _step("store", _storage)
     build.ensure(programs, vllm=False)
     _step("node 1", lambda: Node(1).start(PROCESSES, programs))
     _step("CSI controller", lambda: csi.start(PROCESSES, programs))
+    _start("provisioner", _module("testbench.cluster.provisioner"))
     if vllm:
         build.ensure(programs)
     _step("models", lambda: publish.ensure(config.CACHE / "hub", build.vllm_site(), config.CACHE / "models"))
@@ -95,6 +98,9 @@ def _down() -> None:
     names = sorted(p.stem for p in config.PIDS.glob("*.json")) if config.PIDS.exists() else []
     order = ("kubelet", "attacher", "csi", "registrar")
     names.sort(key=lambda n: next((i for i, part in enumerate(order) if part in n), len(order)))
+    # It would make a node again while the last ones are taken away.
+    _end("provisioner")
+    names = [n for n in names if n != "provisioner"]
     if running():
         _empty_nodes()
     last = ("namespace", "containerd", "bootdisk", "google", "etcd", "kube-apiserver")

@@ -41,6 +41,11 @@ def boot_disk(node: str, image: str) -> None:
     _done(_call("POST", f"{place}/instances/{node}/attachDisk", attached, settled=400))
 
 
+def image_ready(name: str) -> bool:
+    url = f"{config.GOOGLE}/compute/v1/projects/{config.PROJECT}/global/images/{name}"
+    return _call("GET", url, None, settled=404).get("status") == "READY"
+
+
 def _done(operation: dict[str, Any]) -> None:
     """Waits for an operation; an empty document is one that was not needed."""
     if not operation:

@@ -72,16 +72,17 @@ def contained(node: Node) -> set[int]:
 
 
 def _empty(node: Node) -> None:
-    for pod in _pods(node):
+    for pod in pods(node):
         meta = pod["metadata"]
         kube.call(
             "DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}?gracePeriodSeconds=1"
         )
-    until(lambda: not _pods(node), 30, f"the pods of {node.name} to end")
+    until(lambda: not pods(node), 30, f"the pods of {node.name} to end")
     until(lambda: not _attachments(node), 30, f"the volumes of {node.name} to be detached")
 
 
-def _pods(node: Node) -> list[dict[str, Any]]:
+def pods(node: Node) -> list[dict[str, Any]]:
+    """Everything that is bound to the node."""
     found = kube.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node.name}") or {}
     return list(found.get("items", []))
 

@@ -14,16 +14,20 @@ from typing import Any
 import pytest
 
 from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.operations import Operation
 from llm_release.core.names import SERVICE
-from llm_release.core.spec import ReleaseRequest
+from llm_release.core.spec import NodeImages, ReleaseRequest
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import manifests, platform
+from llm_release.steps import manifests, node_image, platform
 from testbench import config
 from testbench.airflow import settings
 from tests.bench.runner import HOME, Run
 from tests.bench.tools import until
 
 NAMESPACE = "llm"
+NODE_IMAGES = NodeImages(
+    mode="autopilot", zone=config.ZONE, subnetwork="regions/us-central1/subnetworks/default"
+)
 _numbers = itertools.count(1)
 
 
@@ -111,6 +115,28 @@ def _run(
         request=ReleaseRequest(revision=revision),
         holder=f"release__{service}/{holder}",
     )
+
+
+@pytest.fixture
+def run(start: Callable[..., Run], connect: ClusterHook) -> Iterator[Run]:
+    """A run that holds its lease, on a cluster that has secondary boot disks, and no image for its engine yet."""
+    made = start("v1")
+    made.node_images = NODE_IMAGES
+    made.until("open.lock")
+    yield made
+    names = node_image.names_of(made.world())
+    machines, disks = connect.machines(), connect.disks()
+    for name in (names.builder, names.verifier):
+        finished(connect, machines.delete_machine(config.ZONE, name))
+        finished(connect, disks.delete(config.ZONE, name))
+    finished(connect, machines.delete_image(names.image))
+
+
+def finished(connect: ClusterHook, operation: Operation | None) -> None:
+    """Waits for a change in Compute; None is one that was not needed."""
+    if operation is not None:
+        look = connect.disks().operation
+        until(lambda: look(operation.zone, operation.name).done)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+import time
 from pathlib import Path
 
 import pytest
 
 from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent, ReleaseError
-from llm_release.core.spec import NodeImages
+from llm_release.core.spec import NodeImages, Seconds
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import node_image, verify_image
 from testbench import config
-from tests.bench.conftest import Faults, writes
+from tests.bench.conftest import NODE_IMAGES, Faults, finished, writes
 from tests.bench.runner import Run
 
 pytestmark = pytest.mark.timeout(300)
-SPEC = NodeImages(mode="autopilot", zone=config.ZONE, subnetwork="regions/us-central1/subnetworks/default")
-Start = Callable[..., Run]
-
-
-@pytest.fixture
-def run(start: Start, connect: ClusterHook) -> Iterator[Run]:
-    """A run that holds its lease, on a cluster that has secondary boot disks, and no image for its engine yet."""
-    made = start("v1")
-    made.node_images = SPEC
-    made.until("open.lock")
-    yield made
-    names = node_image.names_of(made.world())
-    machines, disks = connect.machines(), connect.disks()
-    for name in (names.builder, names.verifier):
-        _finished(connect, machines.delete_machine(config.ZONE, name))
-        _finished(connect, disks.delete(config.ZONE, name))
-    _finished(connect, machines.delete_image(names.image))
 
 
 def build(run: Run) -> node_image.NodeImage:
@@ -52,7 +35,7 @@ def test_an_image_is_built_verified_and_used_again(run: Run, connect: ClusterHoo
     for name in (names.builder, names.verifier):
         assert connect.machines().machine(config.ZONE, name) is None
         assert connect.disks().get(config.ZONE, name) is None
-    since = _now()
+    since = time.time()
     again = build(run)
     assert (again.id, again.verified) == (made.id, True)
     assert writes(since) == []
@@ -70,7 +53,7 @@ def test_a_damaged_image_is_refused_and_deleted(run: Run, connect: ClusterHook) 
 
 def test_a_machine_that_says_nothing_is_given_up_with_its_name(run: Run, google_fault: Faults) -> None:
     run.node_images = NodeImages(
-        mode="autopilot", zone=SPEC.zone, subnetwork=SPEC.subnetwork, build_within=bootdisk_seconds(3)
+        mode="autopilot", zone=NODE_IMAGES.zone, subnetwork=NODE_IMAGES.subnetwork, build_within=Seconds(3)
     )
     google_fault(kind="vm-silent", match="llmr-build", count=1)
     with pytest.raises(ReleaseError, match=r"machine llmr-build-\w+ is gone before it said a result"):
@@ -86,8 +69,8 @@ def test_a_machine_that_can_install_nothing_tells_so(run: Run, google_fault: Fau
 def test_an_image_of_another_digest_under_the_name_is_left_alone(run: Run, connect: ClusterHook) -> None:
     names = node_image.names_of(run.world())
     machines = connect.machines()
-    _finished(connect, machines.create_disk(config.ZONE, names.builder, size_gib=1, labels={}))
-    _finished(
+    finished(connect, machines.create_disk(config.ZONE, names.builder, size_gib=1, labels={}))
+    finished(
         connect,
         machines.create_image(
             names.image,
@@ -100,12 +83,6 @@ def test_an_image_of_another_digest_under_the_name_is_left_alone(run: Run, conne
     )
     with pytest.raises(Permanent, match=f"disk image {names.image} exists and is not ours"):
         build(run)
-
-
-def bootdisk_seconds(value: int):  # type: ignore[no-untyped-def]
-    from llm_release.core.spec import Seconds
-
-    return Seconds(value)
 
 
 class mounted:
@@ -123,16 +100,3 @@ class mounted:
     def __exit__(self, *unused: object) -> None:
         subprocess.run(["umount", str(self.folder)], check=True)
         self.folder.rmdir()
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
-
-
-def _finished(connect: ClusterHook, operation) -> None:  # type: ignore[no-untyped-def]
-    from tests.bench.tools import until
-
-    if operation is not None:
-        until(lambda: connect.disks().operation(operation.zone, operation.name).done, 60)
