@@ -9,6 +9,7 @@ commit); everything after *resolve* is pinned to bytes.
 
 1. **open**: resolve the names, check what can be known to fail, plan, take the service's lease.
 2. **stage**: a new Hyperdisk ML, filled from the hub, verified, sealed read-only, published as a static PV/PVC.
+   Beside it the secondary boot disk with the engine's image, where the cluster has such: built once per digest.
 3. **roll out**: the candidate beside the live release; proof of what every pod serves.
 4. **gate**: fixed prompts whose answers are judged, then an open-loop load test.
 5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
@@ -78,16 +79,22 @@ def release_dag(service: str) -> DAG:
             chain(step("open.resolve"), step("open.preflight"), step("open.plan"), step("open.lock"))
 
         with TaskGroup("stage", tooltip="A new read-only volume with exactly these weights") as stage:
+            access = step("stage.access")
             chain(
-                step("stage.access"),
+                access,
                 step("stage.disk"),
                 step("stage.hydrate"),
                 step("stage.seal"),
                 step("stage.publish"),
             )
+            # beside the hydration, which takes as long; skipped where a cluster has no secondary boot disks
+            chain(access, step("stage.node_image"), step("stage.verify_image"))
 
         with TaskGroup("roll_out", tooltip="The candidate beside the live release") as roll_out:
-            chain(step("roll_out.deploy"), step("roll_out.identify"))
+            chain(
+                step("roll_out.deploy", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS),
+                step("roll_out.identify"),
+            )
 
         with TaskGroup("gate", tooltip="Measured, not believed") as gate:
             smoke = step("gate.smoke")

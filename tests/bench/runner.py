@@ -55,14 +55,14 @@ class Run:
             resumed=resumed,
         )
 
-    def step(self, name: str, module: Any = None) -> Any:
-        """Runs one step to its end, waits included. `module` is given for a step that no DAG has yet.
+    def step(self, name: str) -> Any:
+        """Runs one step to its end, waits included.
 
         Raises:
             ReleaseError: as the task would fail; the reason is kept for the record.
         """
         started = time.time()
-        module = module or importlib.import_module(f"llm_release.steps.{STEPS[name]}")
+        module = importlib.import_module(f"llm_release.steps.{STEPS[name]}")
         try:
             found = self._until_done(name, module)
         except ReleaseError as e:
@@ -79,7 +79,7 @@ class Run:
         found = None
         for name in STEPS:
             if name not in self.facts:
-                found = self.step(name)
+                found = self._unless_skipped(name)
             if name == last:
                 return found
         raise KeyError(last)
@@ -100,11 +100,12 @@ class Run:
         self.close()
         return self.facts["close.record"]["facts"]  # type: ignore[no-any-return]
 
-    def _unless_skipped(self, name: str) -> None:
+    def _unless_skipped(self, name: str) -> Any:
         try:
-            self.step(name)
+            return self.step(name)
         except Skipped as e:
             self.log.append(f"skipped {name}: {e}")
+            return None
 
     def _until_done(self, name: str, module: Any) -> Any:
         waited = None

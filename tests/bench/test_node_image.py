@@ -13,7 +13,7 @@ from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent, ReleaseError
 from llm_release.core.spec import NodeImages, Seconds
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import node_image, verify_image
+from llm_release.steps import node_image
 from testbench import config
 from tests.bench.conftest import NODE_IMAGES, Faults, finished, writes
 from tests.bench.runner import Run
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def build(run: Run) -> node_image.NodeImage:
-    found = run.step("stage.node_image", node_image)
+    found = run.step("stage.node_image")
     assert isinstance(found, node_image.NodeImage)
     return found
 
@@ -30,7 +30,7 @@ def build(run: Run) -> node_image.NodeImage:
 def test_an_image_is_built_verified_and_used_again(run: Run, connect: ClusterHook) -> None:
     made = build(run)
     assert not made.verified
-    run.step("stage.verify_image", verify_image)
+    run.step("stage.verify_image")
     names = node_image.names_of(run.world())
     for name in (names.builder, names.verifier):
         assert connect.machines().machine(config.ZONE, name) is None
@@ -48,7 +48,7 @@ def test_a_damaged_image_is_refused_and_deleted(run: Run, connect: ClusterHook) 
         victim = next(p for p in disk.glob("snapshots/*/fs/usr/bin/*") if p.is_file() and not p.is_symlink())
         os.chmod(victim, 0o4777)
     with pytest.raises(Permanent, match=r"layer sha256:[0-9a-f]{64} is damaged; it was deleted"):
-        run.step("stage.verify_image", verify_image)
+        run.step("stage.verify_image")
 
 
 def test_a_machine_that_says_nothing_is_given_up_with_its_name(run: Run, google_fault: Faults) -> None:

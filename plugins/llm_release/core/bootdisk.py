@@ -27,7 +27,11 @@ TREES = "llm-release-trees"
 """Label of a disk whose build is done, and of its image: the hash over its layers. The machine may go then."""
 SIZE = "llm-release-size"
 """Label of a machine: GiB of the disk that it was started with."""
+PREFIX = "llmr-engine-"
+"""Of every image's name: what a cluster's allow-list permits."""
 FAMILY = "llm-release-engine"
+NODE_LABEL = "cloud.google.com.node-restriction.kubernetes.io/gke-secondary-boot-disk-"
+"""With an image's name: label of the nodes that have that image as a secondary boot disk."""
 _RESULT = r"llm-release-{kind}\[{run}\]: RESULT=(SUCCESS|FAILURE)([^\r\n]*)"
 
 
@@ -48,7 +52,11 @@ class Names:
         >>> name, len(name) <= NAME_LIMIT
         ('llmr-engine-0123456789abcdef0123', True)
         """
-        return f"llmr-engine-{self._hex[:20]}"
+        return f"{PREFIX}{self._hex[:20]}"
+
+    def node_selector(self, project: str) -> dict[str, str]:
+        """Asks for a node with this disk; Autopilot makes one."""
+        return {NODE_LABEL + self.image: f"CONTAINER_IMAGE_CACHE.{project}"}
 
     @property
     def builder(self) -> str:

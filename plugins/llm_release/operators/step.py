@@ -41,6 +41,8 @@ STEPS = {
     "stage.hydrate": "hydrate",
     "stage.seal": "seal",
     "stage.publish": "publish",
+    "stage.node_image": "node_image",
+    "stage.verify_image": "verify_image",
     "roll_out.deploy": "deploy",
     "roll_out.identify": "identify",
     "gate.smoke": "smoke",

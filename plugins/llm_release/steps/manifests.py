@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from llm_release.core import bootdisk, template, volume
 from llm_release.core import names as n
-from llm_release.core import template, volume
 from llm_release.core.errors import Permanent
 from llm_release.core.names import Names
 from llm_release.core.release import Release
@@ -202,7 +202,7 @@ def _values(spec: ServiceSpec, cluster: ClusterSpec, release: Release, prompts: 
         "MODEL_PATH": who.model_path,
         "ENGINE_ARGS": _engine_args(spec),
         "ENGINE_ENV": env({**OFFLINE, **spec.engine.env}),
-        "SERVING_SELECTOR": _serving_selector(spec, cluster),
+        "SERVING_SELECTOR": _serving_selector(spec, cluster, release),
         "CPU": spec.engine.cpu,
         "MEMORY": spec.engine.memory,
         "GPUS": str(spec.accelerator.count),
@@ -244,10 +244,12 @@ def _engine_args(spec: ServiceSpec) -> list[str]:
     return [*args, *e.extra_args]
 
 
-def _serving_selector(spec: ServiceSpec, cluster: ClusterSpec) -> dict[str, str]:
+def _serving_selector(spec: ServiceSpec, cluster: ClusterSpec, release: Release) -> dict[str, str]:
     chosen = {"cloud.google.com/gke-accelerator": spec.accelerator.type, **cluster.serving.node_selector}
     if spec.accelerator.spot:
         chosen["cloud.google.com/gke-spot"] = "true"
+    if cluster.node_images is not None:
+        chosen |= bootdisk.Names(release.image.rpartition("@")[2]).node_selector(cluster.project)
     return chosen
 
 

@@ -82,6 +82,32 @@ def check_ours(image: Image, names: Names) -> None:
         )
 
 
+def end_machines(world: World) -> Wait | None:
+    """Deletes what this run started and did not end: it was killed, or its build failed."""
+    if world.cluster.node_images is None:
+        return None
+    zone, names, ending = world.cluster.node_images.zone, names_of(world), None
+    for name in (names.builder, names.verifier):
+        machine = world.machines.machine(zone, name)
+        if machine is not None and machine.labels.get(bootdisk.RUN) == bootdisk.run_label(world.holder):
+            world.log(f"deleting machine={name}")
+            ending = _delete_machine(world, zone, name)
+    return ending
+
+
+def remove_disks(world: World) -> list[str]:
+    """Of those machines, once they are gone. -> what was removed"""
+    if world.cluster.node_images is None:
+        return []
+    zone, names, removed = world.cluster.node_images.zone, names_of(world), []
+    for name in (names.builder, names.verifier):
+        disk = world.disks.get(zone, name)
+        if disk is not None and disk.labels.get(bootdisk.RUN) == bootdisk.run_label(world.holder):
+            world.disks.delete(zone, name)
+            removed.append(f"disk {name}")
+    return removed
+
+
 def _verified(image: Image) -> bool:
     return image.labels.get(bootdisk.VERIFIED) == "true"
 
@@ -163,7 +189,7 @@ def _watch(world: World, spec: NodeImages, names: Names, machine: Machine, disk:
     """What to do with a machine that is there: wait for its word, and do what follows from it."""
     if disk is None or int(machine.labels.get(bootdisk.SIZE, 0)) < disk.size_gib:
         # Its disk is gone, or was made larger since: another machine must build.
-        return _delete_machine(world, spec, names.builder)
+        return _delete_machine(world, spec.zone, names.builder)
     run = machine.labels.get(bootdisk.RUN, "")
     printed, _ = world.machines.serial(spec.zone, names.builder, 0)
     result = bootdisk.result(printed, kind=BUILD, run=run)
@@ -173,7 +199,7 @@ def _watch(world: World, spec: NodeImages, names: Names, machine: Machine, disk:
     if not result.ok:
         return _failed(world, spec, names, result, disk)
     if bootdisk.TREES in disk.labels:
-        return _delete_machine(world, spec, names.builder)
+        return _delete_machine(world, spec.zone, names.builder)
     world.log(f"built {' '.join(f'{k}={v}' for k, v in result.fields.items())}")
     labels = {**disk.labels, bootdisk.TREES: result.fields["trees"][: bootdisk.TREES_LENGTH]}
     started = world.disks.label(disk, labels)
@@ -193,19 +219,19 @@ def _failed(world: World, spec: NodeImages, names: Names, result: Result, disk: 
     )
 
 
-def _delete_machine(world: World, spec: NodeImages, name: str) -> Wait:
-    started = world.machines.delete_machine(spec.zone, name)
+def _delete_machine(world: World, zone: str, name: str) -> Wait:
+    started = world.machines.delete_machine(zone, name)
     if started is None:
         raise Transient(
             f"machine {name} went away while it was looked at.", next_action="the task will try again."
         )
-    return operation(started.name, spec.zone, f"machine {name} to be deleted")
+    return operation(started.name, zone, f"machine {name} to be deleted")
 
 
 def _remove(world: World, spec: NodeImages, names: Names) -> Wait | None:
     """What built the image goes once the image is there."""
     if world.machines.machine(spec.zone, names.builder) is not None:
-        return _delete_machine(world, spec, names.builder)
+        return _delete_machine(world, spec.zone, names.builder)
     started = world.disks.delete(spec.zone, names.builder)
     return operation(started.name, spec.zone, f"disk {names.builder} to be deleted") if started else None
 

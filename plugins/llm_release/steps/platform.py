@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent
 from llm_release.core.spec import ClusterSpec
 from llm_release.steps import manifests
@@ -57,6 +58,9 @@ def _objects(home: Path, cluster: ClusterSpec, namespaces: Sequence[str]) -> Ite
     yield manifests.render(home, "storage-class", {"STORAGE_CLASS": cluster.storage_class})
     yield manifests.render(home, "release-cluster-role", {})
     yield manifests.render(home, "release-cluster-role-binding", {"SUBJECTS": subjects})
+    if cluster.node_images is not None:
+        images = f"projects/{cluster.project}/global/images/{bootdisk.PREFIX}.*"
+        yield manifests.render(home, "allowlist", {"IMAGES": images})
     for namespace in namespaces:
         values = {"NAMESPACE": namespace}
         yield manifests.render(home, "namespace", values)

@@ -15,7 +15,7 @@ from llm_release.clients.kubernetes import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError
 from llm_release.core.readiness import Job
-from llm_release.steps import deploy, evidence, lock, observe
+from llm_release.steps import deploy, evidence, lock, node_image, observe
 from llm_release.steps.world import Wait, World
 
 
@@ -44,6 +44,7 @@ def run(world: World) -> Tidied | Wait:
         removed += _gone(world, ref)
     removed += _gone(world, Ref("v1", "Service", who.preview, namespace))
     removed += _gone(world, Ref("v1", "ConfigMap", who.prompts, namespace))
+    ending = node_image.end_machines(world)
     for what in removed:
         world.log(f"removed {what}")
     selector = deploy.server_selector(world)
@@ -51,6 +52,9 @@ def run(world: World) -> Tidied | Wait:
         return Wait(
             "pods", selector, world.spec.rollout.stop_within + 60, "the candidate's pods to end", namespace
         )
+    if ending is not None:
+        return ending
+    removed += node_image.remove_disks(world)
     return Tidied(tuple(removed), tuple(logs))
 
 

@@ -35,7 +35,8 @@ def run(world: World) -> VerifiedImage | Wait:
         Skipped: the cluster has no secondary boot disks.
         Permanent: the image holds something else than it should; it was deleted.
     """
-    spec, names, made = settings(world), names_of(world), world.of(NodeImage)
+    spec, names = settings(world), names_of(world)
+    made = world.of(NodeImage)
     image = world.machines.image(names.image)
     if image is None or image.id != made.id:
         raise Permanent(
