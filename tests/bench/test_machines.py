@@ -30,14 +30,14 @@ def machines(connect: ClusterHook) -> Machines:
 
 @pytest.fixture
 def start(machines: Machines, connect: ClusterHook) -> Iterator[Start]:
-    """start("echo hello", key="value") gives a machine with an empty disk of 1 GiB; -> its name."""
+    """start("echo hello", key="value") gives a machine with an empty disk of 10 GiB; -> its name."""
     disks = connect.disks()
     made: list[str] = []
 
     def make(script: str, *, within: int = 600, **metadata: str) -> str:
         name = f"{NAME}-{len(made)}"
         made.append(name)
-        finish(disks.operation, machines.create_disk(ZONE, f"{name}-disk", size_gib=1, labels={}))
+        finish(disks.operation, machines.create_disk(ZONE, f"{name}-disk", size_gib=10, labels={}))
         wish = Wish(
             name=name,
             kind="e2-standard-4",

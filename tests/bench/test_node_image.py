@@ -69,7 +69,7 @@ def test_a_machine_that_can_install_nothing_tells_so(run: Run, google_fault: Fau
 def test_an_image_of_another_digest_under_the_name_is_left_alone(run: Run, connect: ClusterHook) -> None:
     names = node_image.names_of(run.world())
     machines = connect.machines()
-    finished(connect, machines.create_disk(config.ZONE, names.builder, size_gib=1, labels={}))
+    finished(connect, machines.create_disk(config.ZONE, names.builder, size_gib=10, labels={}))
     finished(
         connect,
         machines.create_image(

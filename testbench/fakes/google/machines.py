@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbench.fakes.google import sources
 from testbench.process import Processes
 from testbench.vm import rootfs
 from testbench.vm.machine import Plan
@@ -118,6 +117,8 @@ class Machines:
 
     def _attach(self, instance: Resource, key: str, *, root: str) -> None:
         """The boot disk is the machine's own tree; every other disk becomes a device in it."""
+        from testbench.fakes.google import sources  # which needs the cloud that holds this
+
         (self._cloud.settings.node_roots / instance["name"]).write_text(root)
         for entry in instance["disks"]:
             held = f"{key}/{entry['deviceName']}"
