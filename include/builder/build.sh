@@ -67,6 +67,7 @@ if [[ $missing ]]; then
     [[ $try -lt 5 ]] || refuse "containerd could not be installed: apt-get failed 5 times"
     sleep $((try * 2))
   done
+  for tool in containerd ctr jq; do command -v $tool >/dev/null || refuse "apt-get installed no $tool"; done
 fi
 
 STAGE=disk
@@ -84,6 +85,9 @@ version = 2
 root = "$WORK/root"
 state = "$RUN/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[plugins."io.containerd.gc.v1.scheduler"]
+  # nothing refers to a view: a collection in the middle would take it away
+  mutation_threshold = 1000000000
 [grpc]
   address = "$RUN/containerd.sock"
 TOML
@@ -138,7 +142,7 @@ say "plan layers=$(wc -l < $WORK/committed) need_kib=$need free_kib=$free"
 STAGE=copy
 tree_hash() { # over everything that a container can see of a layer
   tar -C "$1" --sort=name --numeric-owner --xattrs --xattrs-include='*' --format=posix \
-    --pax-option=exthdr.name=%d/P/%f,delete=atime,delete=ctime -cf - . | sha256sum | cut -d' ' -f1
+    --pax-option=exthdr.name=%d/P/%f,delete=atime,delete=ctime -cf - . | openssl dgst -sha256 -r | cut -d' ' -f1
 }
 content_hash() { # GKE's formula
   find "$1" -type f -exec md5sum {} + | cut -d' ' -f1 | LC_ALL=C sort | md5sum | cut -d' ' -f1
@@ -151,7 +155,6 @@ while read -r chain; do
   folder=
   "${CTR[@]}" snapshots view "view-$chain" "$chain" >/dev/null
   folder=$("${CTR[@]}" snapshots mounts /nowhere "view-$chain" | grep -oP '/[^ :,=]+/snapshots/[0-9]+/fs' | head -n 1) || true
-  "${CTR[@]}" snapshots rm "view-$chain"
   [[ -n $folder && -d $folder ]] || refuse "containerd names no folder for layer $chain"
   [[ -z ${used[$folder]:-} ]] || refuse "layers $chain and ${used[$folder]} have one folder"
   used[$folder]=$chain

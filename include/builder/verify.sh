@@ -58,7 +58,7 @@ STAGE=layers
   || refuse "snapshots.treehash is not the one that the build reported"
 while read -r chain path _; do
   hash=$(tar -C "$DISK/$path" --sort=name --numeric-owner --xattrs --xattrs-include='*' --format=posix \
-    --pax-option=exthdr.name=%d/P/%f,delete=atime,delete=ctime -cf - . | sha256sum | cut -d' ' -f1)
+    --pax-option=exthdr.name=%d/P/%f,delete=atime,delete=ctime -cf - . | openssl dgst -sha256 -r | cut -d' ' -f1)
   grep -qxF "$chain $path $hash" $DISK/snapshots.treehash || refuse "layer $chain is damaged"
   COUNT=$((COUNT + 1))
   say "verified layer=$chain"

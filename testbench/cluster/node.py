@@ -301,8 +301,7 @@ disabled_plugins = [
 [plugins."io.containerd.cri.v1.images"]
   max_concurrent_downloads = 2
   discard_unpacked_layers = true
-{'  snapshotter = "bootdisk"' if self.image else ""}
-[plugins."io.containerd.cri.v1.images".pinned_images]
+{self._asked_for_layers() if self.image else ""}[plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "{config.IMAGE_PAUSE}"
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "{self.base}/certs.d"
@@ -317,17 +316,19 @@ disabled_plugins = [
       SystemdCgroup = false
 {self._snapshotter() if self.image else ""}"""
 
-    def _snapshotter(self) -> str:
+    @staticmethod
+    def _asked_for_layers() -> str:
         """containerd asks our snapshotter for layers, and unpacks for it; the annotations name the image."""
+        return """  snapshotter = "bootdisk"
+  disable_snapshot_annotations = false
+"""
+
+    def _snapshotter(self) -> str:
         return f"""[proxy_plugins.bootdisk]
   type = "snapshot"
   address = "{self.base}/bootdisk.sock"
   [proxy_plugins.bootdisk.exports]
     root = "{self.base}/bootdisk"
-    enable_remote_snapshot_annotations = "true"
-[[plugins."io.containerd.transfer.v1.local".unpack_config]]
-  platform = "linux/amd64"
-  snapshotter = "bootdisk"
 """
 
     def _kubelet_config(self) -> dict[str, Any]:

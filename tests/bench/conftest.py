@@ -124,7 +124,7 @@ def run(start: Callable[..., Run], connect: ClusterHook) -> Iterator[Run]:
     made.node_images = NODE_IMAGES
     made.until("open.lock")
     yield made
-    names = node_image.names_of(made.world())
+    names = node_image.wanted(made.world()).names
     machines, disks = connect.machines(), connect.disks()
     for name in (names.builder, names.verifier):
         finished(connect, machines.delete_machine(config.ZONE, name))

@@ -101,6 +101,15 @@ def test_a_copy_has_the_bytes(google: GoogleApis, node: Path) -> None:
     google.done(google.attach("copy", mode="READ_ONLY"))
     assert device(node, "copy").open("rb").read(8) == b"hydrated"
 
+    google.done(google.attach("weights"))
+    with device(node, "weights").open("r+b") as f:
+        f.write(b"changed!")
+        os.fsync(f.fileno())
+    for copy in ("weights", "copy"):
+        google.done(google.detach(copy))
+    google.done(google.attach("copy", mode="READ_ONLY"))
+    assert device(node, "copy").open("rb").read(8) == b"hydrated", "what is written later is not in the copy"
+
 
 def test_a_node_that_is_gone_can_be_detached_from(google: GoogleApis, node: Path) -> None:
     google.made("weights")

@@ -193,11 +193,27 @@ class Machines:
             found = self._instances.get_serial_port_output(request=request, timeout=TIMEOUT_S)
         return found.contents, int(found.next_)
 
+    def attribute(self, zone: str, name: str, key: str) -> str:
+        """A guest attribute ("namespace/key") that something in the machine set; empty while there is none."""
+        request = compute_v1.GetGuestAttributesInstanceRequest(
+            project=self.project, zone=zone, instance=name, query_path=key
+        )
+        with told(f"read guest attribute {key} of {name}"):
+            try:
+                found = self._instances.get_guest_attributes(request=request, timeout=TIMEOUT_S)
+            except (
+                google_errors.NotFound,
+                google_errors.Forbidden,
+            ):  # not set yet, or switched off by policy
+                return ""
+        return next((item.value for item in found.query_value.items), "")
+
     def _instance(self, zone: str, wish: Wish) -> compute_v1.Instance:
         boot = compute_v1.AttachedDisk(
             boot=True,
             auto_delete=True,
             initialize_params=compute_v1.AttachedDiskInitializeParams(
+                disk_name=f"{wish.name}-boot",  # without one it is the machine's, which the work disk may have
                 source_image=BOOT_IMAGE,
                 disk_size_gb=wish.boot_gib,
                 disk_type=f"projects/{self.project}/zones/{zone}/diskTypes/pd-balanced",

@@ -105,6 +105,8 @@ def _refused(what: str, e: google_errors.GoogleAPICallError) -> ReleaseError:
     said = f"could not {what}: {_said(e)}."
     if isinstance(e, google_errors.Conflict) or reason == "resourceInUseByAnotherResource":
         return Conflict(said, next_action="look at who uses it; nothing was forced.")
+    if reason == "resourceNotReady":
+        return Transient(said, next_action="the task will try again.")
     if "quota" in reason.lower():
         return Permanent(said, next_action="raise that quota or choose another region, then trigger again.")
     if isinstance(e, google_errors.Forbidden):

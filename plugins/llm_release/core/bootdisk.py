@@ -37,9 +37,20 @@ _RESULT = r"llm-release-{kind}\[{run}\]: RESULT=(SUCCESS|FAILURE)([^\r\n]*)"
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names of everything that is made for one engine image. `digest` is "sha256:<64 hex>"."""
+    """Names of everything that is made for one engine image, or for several. `digest` is "sha256:<64 hex>"."""
 
     digest: str
+
+    @classmethod
+    def of(cls, images: Sequence[str]) -> Names:
+        """
+        Args:
+            images: each with its digest, in any order. Several have a digest of their digests.
+        """
+        digests = sorted({image.rpartition("@")[2] for image in images})
+        if len(digests) == 1:
+            return cls(digests[0])
+        return cls("sha256:" + hashlib.sha256(" ".join(digests).encode()).hexdigest())
 
     @property
     def _hex(self) -> str:
@@ -117,6 +128,16 @@ class Result:
     @property
     def disk_too_small(self) -> bool:
         return self.reason.startswith("disk too small") or "No space left on device" in self.reason
+
+
+def spoken(attribute: str, *, kind: str) -> str:
+    """The guest attribute ("<run> <result>") as the line that the serial port has for it.
+
+    >>> spoken("r-1 SUCCESS layers=3", kind="build")
+    'llm-release-build[r-1]: RESULT=SUCCESS layers=3'
+    """
+    run, _, said = attribute.partition(" ")
+    return f"llm-release-{kind}[{run}]: RESULT={said}"
 
 
 def result(printed: str, *, kind: str, run: str) -> Result | None:

@@ -80,39 +80,29 @@ class Skipped(Exception):
     """
 
 
-class World:
-    """One run's surroundings.
+class Surroundings:
+    """What any step has: the cluster, its clients, and what earlier steps found.
 
     Args:
         home: the project's folder that holds include/.
         facts: what the step with that name found, None when it did not run.
         holder: who works, as in the Lease: ``<dag id>/<run id>``.
-        resumed: True when the step runs again after one of its own waits, within the same try.
-        run_is_over: whether another run (by holder name) has ended.
     """
 
     def __init__(
         self,
         *,
-        spec: ServiceSpec,
         cluster: ClusterSpec,
         connect: Connect,
         home: Path,
         holder: str,
-        request: ReleaseRequest = AS_SPECIFIED,
         facts: Callable[[str], Mapping[str, Any] | None] = lambda step: None,
         log: Callable[[str], None] = print,
-        run_is_over: Callable[[str], bool] = lambda holder: False,
-        resumed: bool = False,
     ) -> None:
-        self.spec = spec
         self.cluster = cluster
         self.home = home
         self.holder = holder
-        self.request = request
         self.log = log
-        self.run_is_over = run_is_over
-        self.resumed = resumed
         self.connect = connect
         self._facts = facts
 
@@ -152,6 +142,35 @@ class World:
                 f"step {kind.STEP} left no facts.", next_action=f"clear {kind.STEP} so that it runs again."
             )
         return found
+
+
+class World(Surroundings):
+    """One release's surroundings.
+
+    Args:
+        resumed: True when the step runs again after one of its own waits, within the same try.
+        run_is_over: whether another run (by holder name) has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: ServiceSpec,
+        cluster: ClusterSpec,
+        connect: Connect,
+        home: Path,
+        holder: str,
+        request: ReleaseRequest = AS_SPECIFIED,
+        facts: Callable[[str], Mapping[str, Any] | None] = lambda step: None,
+        log: Callable[[str], None] = print,
+        run_is_over: Callable[[str], bool] = lambda holder: False,
+        resumed: bool = False,
+    ) -> None:
+        super().__init__(cluster=cluster, connect=connect, home=home, holder=holder, facts=facts, log=log)
+        self.spec = spec
+        self.request = request
+        self.run_is_over = run_is_over
+        self.resumed = resumed
 
     @cached_property
     def release(self) -> Release:

@@ -135,9 +135,9 @@ def test_a_machine_type_that_the_zone_lacks_is_refused(google: GoogleApis) -> No
 
 
 def test_serial_output_is_read_on_from_an_offset(google: GoogleApis) -> None:
-    serial = google.folder / "state" / "serial"
-    serial.mkdir()
-    (serial / f"{NODE}.1.log").write_text("booted\nunpacked\n")
+    machine = google.folder / "state" / "machines" / NODE
+    machine.mkdir(parents=True)
+    (machine / "serial.log").write_text("booted\nunpacked\n")
     first = google.instances.get_serial_port_output(instance=NODE, **PLACE)
     assert (first.contents, first.next_) == ("booted\nunpacked\n", 16)
     request = compute_v1.GetSerialPortOutputInstanceRequest(instance=NODE, start=7, **PLACE)
