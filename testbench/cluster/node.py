@@ -36,8 +36,8 @@ V1_HIERARCHIES = (
 )
 CGROUPS = Path("/sys/fs/cgroup")
 DRIVER = "pd.csi.storage.gke.io"
-HOSTS = f"""server = "http://{config.REGISTRY}"
-[host."http://{config.REGISTRY}"]
+HOSTS = """server = "http://{registry}"
+[host."http://{registry}"]
 capabilities = ["pull", "resolve"]
 """
 BOOT_DISK_LABEL = "cloud.google.com.node-restriction.kubernetes.io/gke-secondary-boot-disk-"
@@ -126,6 +126,13 @@ class Node:
         self._csi(processes, programs)
         self._registered(gpus)
 
+    def mirror(self, registry: str) -> None:
+        """Whatever an image's registry is, only this one (host:port) is asked: a missing image is told at once."""
+        for asked in (config.REGISTRY, "_default"):
+            folder = self.base / "certs.d" / asked
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "hosts.toml").write_text(HOSTS.format(registry=registry))
+
     def _folders(self) -> None:
         for part in (
             "kubelet/plugins/" + DRIVER,
@@ -141,11 +148,7 @@ class Node:
         (self.base / "containerd.toml").write_text(self._containerd_toml())
         (self.base / "kubelet.yaml").write_text(json.dumps(self._kubelet_config(), indent=1))
         (self.base / "cni" / "10-bridge.conflist").write_text(json.dumps(self._cni(), indent=1))
-        # Whatever an image's registry is, nothing but ours is asked: a missing image is told at once.
-        for asked in (config.REGISTRY, "_default"):
-            folder = self.base / "certs.d" / asked
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "hosts.toml").write_text(HOSTS)
+        self.mirror(config.REGISTRY)
 
     def _cgroups(self) -> None:
         """cgroup v1: the root must exist in every hierarchy, with its cpuset filled, before the kubelet starts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socketserver
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def handler(known: dict[str, str], guest: Path | None = None) -> type[BaseHTTPRe
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    def server_bind(self) -> None:
+        """Without asking for the address's name: in a machine nobody answers that, and it takes 10 s."""
+        socketserver.TCPServer.server_bind(self)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbench.fakes.metadata", description=__doc__)
     parser.add_argument("--listen", required=True, metavar="HOST:PORT")
@@ -87,7 +94,7 @@ def main() -> None:
     if args.attributes:
         given = json.loads(args.attributes.read_text())
         known |= {f"instance/attributes/{key}": value for key, value in given.items()}
-    server = ThreadingHTTPServer((host, int(port)), handler(known, args.guest_attributes))
+    server = _Server((host, int(port)), handler(known, args.guest_attributes))
     if args.ready:
         args.ready.touch()
     server.serve_forever()

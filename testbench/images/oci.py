@@ -53,11 +53,17 @@ class Registry:
         return layer
 
     def push_image(
-        self, repository: str, tag: str, *, layers: Sequence[Layer], config: Mapping[str, Any]
+        self,
+        repository: str,
+        tag: str,
+        *,
+        layers: Sequence[Layer],
+        config: Mapping[str, Any],
+        architecture: str = "amd64",
     ) -> str:
         """-> digest of the manifest."""
         document = {
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "config": dict(config),
             "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},

@@ -18,7 +18,7 @@ from llm_release.clients.operations import Operation
 from llm_release.core.names import SERVICE
 from llm_release.core.spec import NodeImages, ReleaseRequest
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import manifests, node_image, platform
+from llm_release.steps import image_work, manifests, platform
 from testbench import config
 from testbench.airflow import settings
 from tests.bench.runner import HOME, Run
@@ -124,7 +124,7 @@ def run(start: Callable[..., Run], connect: ClusterHook) -> Iterator[Run]:
     made.node_images = NODE_IMAGES
     made.until("open.lock")
     yield made
-    names = node_image.wanted(made.world()).names
+    names = image_work.of_release(made.world()).names
     machines, disks = connect.machines(), connect.disks()
     for name in (names.builder, names.verifier):
         finished(connect, machines.delete_machine(config.ZONE, name))

@@ -13,7 +13,7 @@ from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent, ReleaseError
 from llm_release.core.spec import NodeImages, Seconds
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import node_image
+from llm_release.steps import image_work, node_image
 from testbench import config
 from tests.bench.conftest import NODE_IMAGES, Faults, finished, writes
 from tests.bench.runner import Run
@@ -31,7 +31,7 @@ def test_an_image_is_built_verified_and_used_again(run: Run, connect: ClusterHoo
     made = build(run)
     assert not made.verified
     run.step("stage.verify_image")
-    names = node_image.wanted(run.world()).names
+    names = image_work.of_release(run.world()).names
     for name in (names.builder, names.verifier):
         assert connect.machines().machine(config.ZONE, name) is None
         assert connect.disks().get(config.ZONE, name) is None
@@ -67,7 +67,7 @@ def test_a_machine_that_can_install_nothing_tells_so(run: Run, google_fault: Fau
 
 
 def test_an_image_of_another_digest_under_the_name_is_left_alone(run: Run, connect: ClusterHook) -> None:
-    names = node_image.wanted(run.world()).names
+    names = image_work.of_release(run.world()).names
     machines = connect.machines()
     finished(connect, machines.create_disk(config.ZONE, names.builder, size_gib=10, labels={}))
     finished(

@@ -32,6 +32,8 @@ PREFIX = "llmr-engine-"
 FAMILY = "llm-release-engine"
 NODE_LABEL = "cloud.google.com.node-restriction.kubernetes.io/gke-secondary-boot-disk-"
 """With an image's name: label of the nodes that have that image as a secondary boot disk."""
+WORD = "llm-release/result"
+"""Guest attribute that a machine's result is in, beside the serial port."""
 _RESULT = r"llm-release-{kind}\[{run}\]: RESULT=(SUCCESS|FAILURE)([^\r\n]*)"
 
 

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
+_SUBNETWORK = re.compile(r"(projects/[\w.:-]+/)?regions/[a-z0-9-]+/subnetworks/[a-z0-9-]+")
 _IMAGE = re.compile(r"[\w.:-]+(/[\w.-]+)+(:[\w.-]+|@sha256:[0-9a-f]{64})")
 _RESERVED_FLAGS = ("--model", "--served-model-name", "--port", "--host", "--max-model-len")
 
@@ -230,6 +232,41 @@ class ReleaseRequest:
     image: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """What the person who asks for a disk image may choose."""
+
+    images: tuple[str, ...]
+    """With tag or digest."""
+    zone: str | None = None
+    size_gib: int | None = None
+    network: str | None = None
+    """Subnetwork: regions/<region>/subnetworks/<name>."""
+
+
+def image_request(conf: Mapping[str, Any], known: frozenset[str]) -> ImageRequest:
+    """Checks the conf of DAG `node_image`, as `release_request` does for a release."""
+    _known(conf, known)
+    chosen = {k: conf[k] or None for k in ("images", "zone", "size_gib", "network") if k in conf}
+    request = _decode(ImageRequest, {"images": [], **chosen}, "the trigger")
+    strange = [image for image in request.images if not _IMAGE.fullmatch(image)]
+    _rules(
+        [
+            ("images", bool(request.images), "at least one engine image is wanted"),
+            ("images", not strange, f"{strange[:1]} is no image with a tag or digest"),
+            ("zone", request.zone is None or bool(_ZONE.fullmatch(request.zone)), "is no zone"),
+            ("size_gib", request.size_gib is None or request.size_gib >= 10, "at least 10 GiB"),
+            (
+                "network",
+                request.network is None or bool(_SUBNETWORK.fullmatch(request.network)),
+                "is no regions/<region>/subnetworks/<name>",
+            ),
+        ],
+        "the trigger",
+    )
+    return request
+
+
 def service_spec(document: Any, *, source: str) -> ServiceSpec:
     """Decodes and checks a service document (parsed YAML).
 
@@ -247,7 +284,18 @@ def service_spec(document: Any, *, source: str) -> ServiceSpec:
 def cluster_spec(document: Any, *, source: str) -> ClusterSpec:
     """Decodes and checks a cluster document (parsed YAML). Raises Invalid as `service_spec` does."""
     spec = _decode(ClusterSpec, document, source)
-    _rules([("cluster", bool(_NAME.fullmatch(spec.cluster)), _name_rule(spec.cluster))], source)
+    rules = [("cluster", bool(_NAME.fullmatch(spec.cluster)), _name_rule(spec.cluster))]
+    if (images := spec.node_images) is not None:
+        rules += [
+            ("node_images.zone", bool(_ZONE.fullmatch(images.zone)), f"{images.zone!r} is no zone"),
+            (
+                "node_images.subnetwork",
+                bool(_SUBNETWORK.fullmatch(images.subnetwork)),
+                f"{images.subnetwork!r} is no regions/<region>/subnetworks/<name>",
+            ),
+            ("node_images.build_within", 60 <= images.build_within <= 86400, "60s to 24h"),
+        ]
+    _rules(rules, source)
     return spec
 
 
@@ -261,16 +309,19 @@ def release_request(conf: Mapping[str, Any], known: frozenset[str]) -> ReleaseRe
         conf: what was sent with the trigger.
         known: names of the DAG's params.
     """
-    unknown = {k: v for k, v in conf.items() if k not in known}
-    for key in unknown:
-        raise Invalid(
-            key, f"is not a parameter of this DAG; known: {', '.join(sorted(known))}", document="the trigger"
-        )
+    _known(conf, known)
     chosen = {k: v or None for k, v in conf.items() if k in ("revision", "image")}
     request = _decode(ReleaseRequest, chosen, "the trigger")
     if request.image is not None and not _IMAGE.fullmatch(request.image):
         raise Invalid("image", f"{request.image!r} is no image with a tag or digest", document="the trigger")
     return request
+
+
+def _known(conf: Mapping[str, Any], known: frozenset[str]) -> None:
+    for key in conf.keys() - known:
+        raise Invalid(
+            key, f"is not a parameter of this DAG; known: {', '.join(sorted(known))}", document="the trigger"
+        )
 
 
 def _decode(cls: type[T], document: Any, source: str) -> T:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llm_release.clients.machines import Image, Machine, Wish
-from llm_release.clients.operations import Operation
 from llm_release.core import bootdisk
 from llm_release.core.bootdisk import Names, Result
 from llm_release.core.errors import Conflict, Permanent, Transient
 from llm_release.core.spec import NodeImages
-from llm_release.steps.world import Surroundings, Wait
+from llm_release.steps.world import Skipped, Surroundings, Wait, World
 
-WORD = "llm-release/result"
-"""Guest attribute that a machine's result is in, beside the serial port."""
+if TYPE_CHECKING:
+    from llm_release.clients.machines import Image, Machine, Wish
+    from llm_release.clients.operations import Operation
+
 _AGAIN_S = 1.0
 _LINES_TOLD = 20
 
@@ -41,6 +42,13 @@ class Wanted:
     @property
     def shown(self) -> str:
         return ", ".join(self.images)
+
+
+def of_release(world: World) -> Wanted:
+    """Raises Skipped when the cluster has no secondary boot disks."""
+    if world.cluster.node_images is None:
+        raise Skipped(f"cluster {world.cluster.cluster} has no node_images: nodes pull the engine's image")
+    return Wanted((world.release.image,), world.cluster.node_images)
 
 
 def is_verified(image: Image) -> bool:
@@ -113,7 +121,7 @@ def word_of(at: Surroundings, spec: NodeImages, machine: Machine, kind: str) -> 
         for line in [line for line in printed.splitlines() if line.strip()][-_LINES_TOLD:]:
             at.log(f"{machine.name}: {line}")
     if found is None:
-        told = at.machines.attribute(spec.zone, machine.name, WORD)
+        told = at.machines.attribute(spec.zone, machine.name, bootdisk.WORD)
         found = bootdisk.result(bootdisk.spoken(told, kind=kind), kind=kind, run=run)
     return found
 

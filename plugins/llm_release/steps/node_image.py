@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from llm_release.core import bootdisk
 from llm_release.steps import image_build, image_work, lock
 from llm_release.steps.image_work import Wanted
-from llm_release.steps.world import Skipped, Wait, World
+from llm_release.steps.world import Wait, World
+
+if TYPE_CHECKING:
+    from llm_release.clients.machines import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,11 @@ class NodeImage:
     """sha256 over the hashes of all layers, as the build reported it."""
     verified: bool
 
+    @classmethod
+    def of(cls, image: Image, want: Wanted) -> NodeImage:
+        verified, trees = image_work.is_verified(image), image.labels.get(bootdisk.TREES, "")
+        return cls(image.name, image.id, want.names.digest, image.size_gib, trees, verified)
+
 
 def run(world: World) -> NodeImage | Wait:
     """
@@ -29,18 +37,10 @@ def run(world: World) -> NodeImage | Wait:
         Skipped: the cluster has no secondary boot disks.
         Permanent, Transient: the build failed; its reason, in the machine's own words.
     """
-    want = wanted(world)
+    want = image_work.of_release(world)
     image = image_build.build(world, want, lambda: lock.hold(world))
     if isinstance(image, Wait):
         return image
-    verified = image_work.is_verified(image)
-    world.log(f"image={image.name} id={image.id} size_gib={image.size_gib} verified={verified}")
-    trees = image.labels.get(bootdisk.TREES, "")
-    return NodeImage(image.name, image.id, want.names.digest, image.size_gib, trees, verified)
-
-
-def wanted(world: World) -> Wanted:
-    """Raises Skipped when the cluster has no secondary boot disks."""
-    if world.cluster.node_images is None:
-        raise Skipped(f"cluster {world.cluster.cluster} has no node_images: nodes pull the engine's image")
-    return Wanted((world.release.image,), world.cluster.node_images)
+    found = NodeImage.of(image, want)
+    world.log(f"image={found.image} id={found.id} size_gib={found.size_gib} verified={found.verified}")
+    return found

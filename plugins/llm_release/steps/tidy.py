@@ -15,7 +15,7 @@ from llm_release.clients.kubernetes import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError
 from llm_release.core.readiness import Job
-from llm_release.steps import deploy, evidence, image_work, lock, node_image, observe
+from llm_release.steps import deploy, evidence, image_work, lock, observe
 from llm_release.steps.world import Wait, World
 
 
@@ -44,7 +44,7 @@ def run(world: World) -> Tidied | Wait:
         removed += _gone(world, ref)
     removed += _gone(world, Ref("v1", "Service", who.preview, namespace))
     removed += _gone(world, Ref("v1", "ConfigMap", who.prompts, namespace))
-    want = node_image.wanted(world) if world.cluster.node_images is not None else None
+    want = image_work.of_release(world) if world.cluster.node_images is not None else None
     ending = image_work.end_machines(world, want) if want else None
     for what in removed:
         world.log(f"removed {what}")

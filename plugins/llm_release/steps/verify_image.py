@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.steps import image_verify, lock
-from llm_release.steps.node_image import NodeImage, wanted
+from llm_release.steps import image_verify, image_work, lock
+from llm_release.steps.node_image import NodeImage
 from llm_release.steps.world import Wait, World
 
 
@@ -23,5 +23,7 @@ def run(world: World) -> VerifiedImage | Wait:
         Skipped: the cluster has no secondary boot disks.
         Permanent: the image holds something else than it should; it was deleted.
     """
-    found = image_verify.verify(world, wanted(world), world.of(NodeImage).id, lambda: lock.hold(world))
+    found = image_verify.verify(
+        world, image_work.of_release(world), world.of(NodeImage).id, lambda: lock.hold(world)
+    )
     return found if isinstance(found, Wait) else VerifiedImage(found.name, found.id)

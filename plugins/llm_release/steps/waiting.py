@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llm_release.core import readiness
+from llm_release.core import bootdisk, readiness
 from llm_release.core.errors import Permanent
 from llm_release.core.readiness import Pod, Readiness
 from llm_release.steps.world import Connect, Wait
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from llm_release.clients.machines import Machines
 
 LOG_EVERY_S = 5.0
+_SCRIPT_ENDED = "Finished running startup scripts"
+"""What Google's guest agent says in the end, whatever became of the script."""
 _KEPT = 4000
 """Characters of a machine's serial port that are kept from look to look."""
 
@@ -116,7 +118,17 @@ class Look:
         self._printed = (self._printed + printed)[-_KEPT:]
         lines = [line for line in self._printed.splitlines() if "llm-release-" in line]
         said = lines[-1].partition("startup-script: ")[2] if lines else "it has said nothing yet"
-        return Readiness("done" if "RESULT=" in said else "waiting", said)
+        if "RESULT=" in said or self.machines.attribute(self.wait.zone, self.wait.name, bootdisk.WORD):
+            return Readiness("done", said)
+        if _SCRIPT_ENDED in self._printed:
+            return Readiness(
+                "failed",
+                f"the startup script of {self.wait.name} ended without a result; last seen: {said}",
+                "look at the machine's serial port (it may have been out of memory); the task will try again.",
+                final=True,
+                again=True,
+            )
+        return Readiness("waiting", said)
 
     def _operation(self) -> Readiness:
         found = self.disks.operation(self.wait.zone, self.wait.name)
