@@ -38,7 +38,15 @@ LABELS = {
 }
 
 
-def pod(api: Api, name: str, *, ready: str = "15:07:34", events: bool = True, log: bool = True) -> None:
+def pod(
+    api: Api,
+    name: str,
+    *,
+    ready: str = "15:07:34",
+    events: bool = True,
+    log: bool = True,
+    ending: bool = False,
+) -> None:
     """A pod as the trace has it, Ready at that time of day ("" for one that is not)."""
     told = TRACE["pod"]
     conditions = {**told["conditions"], "Ready": f"2026-11-21T{ready}Z"}
@@ -47,7 +55,11 @@ def pod(api: Api, name: str, *, ready: str = "15:07:34", events: bool = True, lo
         held = [{**c, "status": "False" if c["type"] == "Ready" else "True"} for c in held]
     api.put(
         *("v1", "Pod", name),
-        metadata={"creationTimestamp": told["created"], "labels": LABELS},
+        metadata={
+            "creationTimestamp": told["created"],
+            "labels": LABELS,
+            **({"deletionTimestamp": "2026-11-21T16:00:00Z"} if ending else {}),
+        },
         spec={"nodeName": f"node-of-{name}"},
         status={
             "conditions": held,
@@ -108,7 +120,9 @@ def test_every_ready_pod_gets_a_ledger_in_the_facts_and_in_the_store(
     pod(api, "a")
     pod(api, "b", ready="15:07:36")
     pod(api, "unready", ready="")
+    pod(api, "ending", ending=True)
     found = cold_start.run(run.world())
+    assert not [line for line in run.log if "went away" in line]
     assert (found.outcome, found.compared_with) == ("PASS", "")
     assert [(p.pod, p.node, p.total_s) for p in found.pods] == [
         ("b", "node-of-b", 17),
