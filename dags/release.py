@@ -10,7 +10,8 @@ commit); everything after *resolve* is pinned to bytes.
 1. **open**: resolve the names, check what can be known to fail, plan, take the service's lease.
 2. **stage**: a new Hyperdisk ML, filled from the hub, verified, sealed read-only, published as a static PV/PVC.
    Beside it the secondary boot disk with the engine's image, where the cluster has such: built once per digest.
-3. **roll out**: the candidate beside the live release; proof of what every pod serves.
+3. **roll out**: the candidate beside the live release; proof of what every pod serves; where the time of its
+   start went, against a budget and the release before.
 4. **gate**: fixed prompts whose answers are judged, then an open-loop load test.
 5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
 6. **promote**: as many pods as the live release has, one switch of the Service, then the old release is drained
@@ -94,6 +95,7 @@ def release_dag(service: str) -> DAG:
             chain(
                 step("roll_out.deploy", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS),
                 step("roll_out.identify"),
+                step("roll_out.cold_start"),
             )
 
         with TaskGroup("gate", tooltip="Measured, not believed") as gate:

@@ -140,6 +140,7 @@ def connections() -> dict[str, str]:
                     "container_api_endpoint": config.GOOGLE,
                     "compute_api_endpoint": config.GOOGLE,
                     "storage_api_endpoint": config.STORAGE,
+                    "logging_api_endpoint": config.GOOGLE,
                 },
             }
         ),

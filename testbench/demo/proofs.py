@@ -10,7 +10,7 @@ from typing import Any
 
 from testbench.airflow.client import Airflow
 from testbench.airflow.facts import Run
-from testbench.demo import runs
+from testbench.demo import runs, starts
 from testbench.demo.exchange import Question
 from testbench.demo.look import Cluster, Compute, Store
 from testbench.demo.report import Report
@@ -91,6 +91,15 @@ def on_record(stage: Stage, run: Run, pinned: Mapping[str, Any], recorded: Mappi
         + (f"lacks {', '.join(missing)}" if missing else f"{len(text)} bytes, all there"),
         document is not None and not missing,
     )
+
+
+def cold_start(stage: Stage, recorded: Mapping[str, Any], name: str) -> None:
+    """Takes the release's cold start into the report, from its record and the ledgers that this names."""
+    record = stage.store.document(str(recorded["uri"])) if recorded.get("uri") else None
+    uri = starts.evidence(record or {})
+    ledgers = stage.store.document(uri) if uri else None
+    if record and ledgers:
+        stage.report.starts[name] = starts.read(record, ledgers)
 
 
 def kept(stage: Stage, release_id: str) -> None:

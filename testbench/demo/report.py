@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from testbench.demo import starts
 from testbench.demo.judge import Finding
+from testbench.demo.starts import Start
 
 GROUPS = ("open", "stage", "roll_out", "gate", "decide", "promote", "close")
 _GREEN, _RED, _DIM, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
@@ -45,6 +47,8 @@ class Report:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     findings: list[tuple[str, Finding]] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
+    starts: dict[str, Start] = field(default_factory=dict)
+    """By name of the release."""
     links: dict[str, str] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
     _chapter: str = ""
@@ -84,6 +88,10 @@ class Report:
             self._print("  " + line)
         for release in self.releases:
             self._print(f"  {release.name}: {release.reason}")
+        if self.starts:
+            self._print(f"\n{self._paint(_BOLD, 'Cold starts')} (seconds, the slowest pod of each release)")
+            for line in _lined_up(starts.rows(self.starts), left=1):
+                self._print("  " + line)
         self._print(f"\n{self._paint(_BOLD, 'To look at')}")
         width = max((len(name) for name in self.links), default=0)
         for name, link in self.links.items():
@@ -99,6 +107,7 @@ class Report:
             "seconds": round(self.seconds, 1),
             "findings": [{"chapter": chapter, **asdict(f)} for chapter, f in self.findings],
             "releases": [asdict(r) for r in self.releases],
+            "cold_starts": {name: asdict(s) for name, s in self.starts.items()},
             "links": self.links,
             **self.facts,
         }
@@ -127,12 +136,19 @@ def _table(releases: Sequence[Release]) -> list[str]:
         )
         for r in releases
     ]
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    return _lined_up([heads, *rows], left=4)
 
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(
-            cell.ljust(width) if i < 4 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+
+def _lined_up(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """
+    Args:
+        left: that many columns begin at their left edge, the others end at their right one.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if n < left else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-
-    return [line(heads), *(line(row) for row in rows)]
+        for row in rows
+    ]

@@ -81,6 +81,7 @@ def release(stage: Stage, *, name: str, revision: str) -> tuple[Run, Mapping[str
     proofs.serves(stage, pinned, name)
     proofs.sealed(stage, run, name)
     proofs.on_record(stage, run, pinned, recorded)
+    proofs.cold_start(stage, recorded, name)
     return run, pinned
 
 
@@ -147,6 +148,7 @@ def refuse(stage: Stage, client: BackgroundClient, live: Mapping[str, Any], *, r
     report.check(
         "the record names the refusal", recorded.get("outcome"), recorded.get("outcome") == "refused"
     )
+    proofs.cold_start(stage, recorded, "C")
     proofs.serves(stage, live, "B")
     report.add(*undisturbed(client.exchanges[began:], str(live["id"])))
 

@@ -67,9 +67,8 @@ class Run:
             found = self._until_done(name, module)
         except ReleaseError as e:
             refused = getattr(e, "facts", None)
-            self.facts[name] = {
-                "failure": {"cause": e.cause, "next": e.next_action, "refused": refused is not None}
-            }
+            failure = {"cause": e.cause, "next": e.next_action, "refused": refused is not None}
+            self.facts[name] = {"failure": failure, **({"facts": encode(refused)} if refused else {})}
             raise
         self.facts[name] = {"facts": encode(found), "span": {"started": started, "ended": time.time()}}
         return found

@@ -35,6 +35,8 @@ def test_a_first_release_serves_from_a_sealed_read_only_disk(
     document = record(connect, run)
     assert document["outcome"] == "live"
     assert {"commit", "image", "listing"} <= set(document["release"])
+    (started,) = document["steps"]["roll_out.cold_start"]["facts"]["pods"]
+    assert started["attributed"] >= 0.95
 
     world = run.world()
     pv = kube.get(Ref("v1", "PersistentVolume", world.names.pv))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_release.core.coldstart import Event, PodTimes
+from llm_release.core.enginelog import unix
 from llm_release.core.readiness import Container, Deployment, Job, Pod
 
 Json = Mapping[str, Any]
+
+_IN_CONTAINER = re.compile(r"spec\.(?:initC|c)ontainers\{(.+)\}")
 
 
 def pod(o: Json) -> Pod:
@@ -29,6 +34,36 @@ def pod(o: Json) -> Pod:
         disrupted=disruption.get("reason", "") if disruption.get("status") == "True" else "",
         terminating="deletionTimestamp" in meta,
     )
+
+
+def pod_times(o: Json, container: str) -> PodTimes:
+    """Moments of a pod and of one of its containers; a container that does not run has not started."""
+    status = o.get("status", {})
+    held = [c for c in status.get("conditions") or () if c.get("status") == "True"]
+    own: Json = next((c for c in status.get("containerStatuses") or () if c["name"] == container), {})
+    return PodTimes(
+        container=container,
+        created=o["metadata"].get("creationTimestamp") or "",
+        conditions={c["type"]: c.get("lastTransitionTime") or "" for c in held},
+        started=own.get("state", {}).get("running", {}).get("startedAt") or "",
+        restarts=own.get("restartCount", 0),
+    )
+
+
+def event(o: Json) -> Event:
+    """An event of either API: those of events.k8s.io (the scheduler's) have an eventTime and no firstTimestamp."""
+    about = _IN_CONTAINER.fullmatch(o.get("involvedObject", {}).get("fieldPath") or "")
+    return Event(
+        reason=o.get("reason") or "",
+        at=o.get("eventTime") or o.get("firstTimestamp") or o["metadata"].get("creationTimestamp") or "",
+        message=o.get("message") or "",
+        container=about[1] if about else "",
+    )
+
+
+def event_last_seen(o: Json) -> float:
+    """Unix seconds."""
+    return unix(o.get("lastTimestamp") or o.get("eventTime") or "")
 
 
 def job(o: Json) -> Job:

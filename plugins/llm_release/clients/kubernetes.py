@@ -19,11 +19,14 @@ from urllib3.exceptions import HTTPError
 from llm_release.clients import kube_facts as facts
 from llm_release.clients.kube_errors import told
 from llm_release.core import names
+from llm_release.core.coldstart import Event, PodTimes
 from llm_release.core.errors import Conflict, Permanent, Transient
 from llm_release.core.readiness import Deployment, Job, Pod
 
 TIMEOUT_S = 15
 GONE_WITHIN_S = 30
+START_LOG_BYTES = 2 << 20
+"""Engines say that they listen within some hundred lines."""
 Json = Mapping[str, Any]
 
 
@@ -160,12 +163,34 @@ class Kubernetes:
 
     def events(self, namespace: str, name: str) -> tuple[str, ...]:
         """`reason: message` of the events about one object, oldest first."""
-        with told(f"read events of {namespace}/{name}"):
-            found = self._core.list_namespaced_event(
-                namespace, field_selector=f"involvedObject.name={name}", _request_timeout=TIMEOUT_S
-            ).items
-        found.sort(key=lambda e: str(e.last_timestamp or e.event_time or ""))
-        return tuple(f"{e.reason}: {e.message}" for e in found)
+        found = sorted(self._events(namespace, name), key=facts.event_last_seen)
+        return tuple(f"{e.get('reason')}: {e.get('message')}" for e in found)
+
+    def pod_times(self, namespace: str, pod: str, container: str) -> PodTimes | None:
+        """When a pod and one of its containers came to what they are; None when there is no such pod."""
+        found = self.get(Ref("v1", "Pod", pod, namespace))
+        return facts.pod_times(found, container) if found else None
+
+    def pod_events(self, namespace: str, pod: str) -> tuple[Event, ...]:
+        """The events about a pod that are left (an hour's), each with the time of its first occurrence."""
+        return tuple(facts.event(o) for o in self._events(namespace, pod))
+
+    def start_log(self, namespace: str, pod: str, container: str) -> tuple[str, ...]:
+        """How a container's log begins: its first `START_LOG_BYTES`, each line with its time (RFC 3339) before it.
+
+        Empty when there is none: the pod is gone, or the container waits to be started. Other than in `pod_log`,
+        a log that cannot be read now is an error, because who splits a cold start needs it and can try again.
+        """
+        with told(f"read the log of pod {namespace}/{pod}"):
+            try:
+                text = self._log(
+                    namespace, pod, container=container, timestamps=True, limit_bytes=START_LOG_BYTES
+                )
+            except ApiException as e:
+                if e.status in (400, 404):
+                    return ()
+                raise
+        return tuple(text.splitlines())
 
     # small acts --------------------------------------------------------------------------------
 
@@ -189,16 +214,7 @@ class Kubernetes:
         A missing log is evidence lost, never a failed release (the node may be gone).
         """
         try:
-            # Not preloaded: the client would return the text of a bytes literal.
-            answer = self._core.read_namespaced_pod_log(
-                pod,
-                namespace,
-                tail_lines=tail,
-                previous=previous,
-                _preload_content=False,
-                _request_timeout=TIMEOUT_S,
-            )
-            return bytes(answer.data).decode("utf-8", "replace")
+            return self._log(namespace, pod, tail_lines=tail, previous=previous)
         except (ApiException, HTTPError):
             return ""
 
@@ -255,6 +271,20 @@ class Kubernetes:
         return str(made.metadata.resource_version)
 
     # -------------------------------------------------------------------------------------------
+
+    def _events(self, namespace: str, name: str) -> tuple[dict[str, Any], ...]:
+        with told(f"read events of {namespace}/{name}"):
+            found = self._dynamic_resource("v1", "Event").get(
+                namespace=namespace, field_selector=f"involvedObject.name={name}", _request_timeout=TIMEOUT_S
+            )
+            return tuple(o.to_dict() for o in found.items)
+
+    def _log(self, namespace: str, pod: str, **which: Any) -> str:
+        # Not preloaded: the client would return the text of a bytes literal.
+        answer = self._core.read_namespaced_pod_log(
+            pod, namespace, **which, _preload_content=False, _request_timeout=TIMEOUT_S
+        )
+        return bytes(answer.data).decode("utf-8", "replace")
 
     @property
     def _dynamic(self) -> DynamicClient:

@@ -55,6 +55,8 @@ _PHASES = (
     ("first_token", ("ready",), ("first_token",)),
 )
 """Name; where it may begin (the latest that is known); where it may end (the first of these that is known)."""
+ORDER = tuple(n for name, _, _ in _PHASES for n in ((name, "restarts") if name == "start" else (name,)))
+"""Every name that a phase may have, in the order of time."""
 
 _PULL = re.compile(r" in ((?:[\d.]+(?:h|ms|m|s))+)")
 _PART = re.compile(r"([\d.]+)(h|ms|m|s)")

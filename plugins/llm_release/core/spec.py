@@ -115,9 +115,24 @@ class LoadGate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStartGate:
+    """How long the candidate's pods may take from their creation to Ready."""
+
+    budget: Seconds | None = None
+    """A slower start refuses the release; none: any time is right."""
+    regression: Literal["warn", "fail", "off"] = "warn"
+    """What it means to be over 20 % and 5 s slower than the last promoted release."""
+    image_pull: Seconds = Seconds(20)
+    """Longest pull of the engine's image on a node that should have it on its secondary boot disk."""
+    image_cache: Literal["warn", "fail"] = "warn"
+    """What it means when a node of a cluster with secondary boot disks did not use its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
     smoke: SmokeGate
     load: LoadGate = LoadGate()
+    cold_start: ColdStartGate = ColdStartGate()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +361,7 @@ def _name_rule(name: str) -> str:
 def _service_rules(s: ServiceSpec) -> list[tuple[str, bool, str]]:
     """(path, holds, problem) of every rule that types alone cannot say."""
     taken = [a for a in s.engine.extra_args if a.split("=")[0] in _RESERVED_FLAGS]
-    load, slo = s.gates.load, s.gates.load.slo
+    load, slo, cold = s.gates.load, s.gates.load.slo, s.gates.cold_start
     return [
         ("service", bool(_NAME.fullmatch(s.service)), _name_rule(s.service)),
         ("namespace", bool(_NAME.fullmatch(s.namespace)), _name_rule(s.namespace)),
@@ -381,5 +396,12 @@ def _service_rules(s: ServiceSpec) -> list[tuple[str, bool, str]]:
         ("gates.load.timeout", load.timeout > 0, "must be above 0"),
         ("gates.load.slo.success", 0 < slo.success <= 1, "is a share: above 0, at most 1"),
         ("gates.smoke.timeout", s.gates.smoke.timeout > 0, "must be above 0"),
+        ("gates.cold_start.budget", cold.budget is None or cold.budget > 0, "must be above 0"),
+        (
+            "gates.cold_start.budget",
+            cold.budget is None or cold.budget <= s.rollout.ready_within,
+            f"is more than rollout.ready_within ({s.rollout.ready_within:.0f} s), which ends the roll-out before",
+        ),
+        ("gates.cold_start.image_pull", cold.image_pull > 0, "must be above 0"),
         ("rollout.ready_within", s.rollout.ready_within >= 10, "must be 10s or more"),
     ]

@@ -88,6 +88,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             return None
         return _value(next(a for a in args if a is not type(None)), value, path)
     if origin is typing.Literal:
+        if value is False and "off" in args:
+            return "off"  # YAML 1.1 reads a bare off as false
         if value not in args:
             raise Invalid(path, f"{value!r} is not one of {', '.join(map(repr, args))}")
         return value

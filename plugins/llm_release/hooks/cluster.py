@@ -1,7 +1,8 @@
 """From a cluster's file and Airflow connections to connected clients. The only place that knows credentials.
 
 Endpoints can be overridden in the connection's extra (`container_api_endpoint`, `compute_api_endpoint`,
-`storage_api_endpoint`), as a private service connect or an emulator needs; there is no other difference.
+`storage_api_endpoint`, `logging_api_endpoint`), as a private service connect or an emulator needs; there is no
+other difference.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llm_release.clients.hub import Hub
     from llm_release.clients.kubernetes import Kubernetes
     from llm_release.clients.machines import Machines
+    from llm_release.clients.node_logs import NodeLogs
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -60,6 +62,14 @@ class ClusterHook:
 
         endpoint = self._endpoint("compute")
         return Machines(
+            project=self.cluster.project, credentials=self._gapic_credentials(endpoint), endpoint=endpoint
+        )
+
+    def node_logs(self) -> NodeLogs:
+        from llm_release.clients.node_logs import NodeLogs
+
+        endpoint = self._endpoint("logging")
+        return NodeLogs(
             project=self.cluster.project, credentials=self._gapic_credentials(endpoint), endpoint=endpoint
         )
 

@@ -32,37 +32,44 @@ def main(arguments: list[str]) -> dict[str, Any]:
     options = _parser().parse_args(arguments)
     prompts = evidence.read_prompts(options.prompts)
     started = time.time()
-    judged, outcomes = asyncio.run(_ask_all(check_url(options.url), options.model, prompts, options))
-    stored = evidence.keep(_document(options, prompts, outcomes, judged, started), options.output)
+    asked = asyncio.run(_ask_all(check_url(options.url), options.model, prompts, options))
+    judged, outcomes, first_token_s = asked
+    document = _document(options, prompts, outcomes, judged, started)
+    stored = evidence.keep({**document, "first_token_s": first_token_s}, options.output)
     return {
         "kind": "smoke",
         "verdict": judged.verdict,
         "passed": judged.passed,
         "total": judged.total,
         "reasons": [r[:240] for r in judged.reasons[:_MAX_REASONS]],
+        "first_token_s": first_token_s,
         "stored": stored,
     }
 
 
 async def _ask_all(
     url: str, model: str, prompts: Sequence[Prompt], options: Any
-) -> tuple[Judgement, list[Outcome]]:
+) -> tuple[Judgement, list[Outcome], float | None]:
+    """-> verdict, what became of each prompt, and the seconds to the first token of the very first question."""
     async with Engine(url, model, connections="per-request") as engine:
         try:
             await _reach(engine, options.reach)
         except ReleaseError as e:
             log(f"unreached cause={e.cause}")
-            return Judgement(verdict="INVALID", passed=0, total=len(prompts), reasons=(e.cause,)), []
+            return Judgement(verdict="INVALID", passed=0, total=len(prompts), reasons=(e.cause,)), [], None
         loop = asyncio.get_running_loop()
+        first_token_s = None
         for n in range(WARM_UP_CALLS):
             outcome = await engine.ask(prompts[0], deadline=loop.time() + WARM_UP_FACTOR * options.timeout)
             log(f"warm_up n={n + 1} seconds={outcome.done - outcome.sent:.3f} error={outcome.error}")
+            if n == 0 and outcome.first_token is not None:
+                first_token_s = round(outcome.first_token - outcome.sent, 4)
         outcomes = []
         for prompt in prompts:
             outcome = await engine.ask(prompt, deadline=loop.time() + options.timeout)
             outcomes.append(outcome)
             log(f"asked name={prompt.name} seconds={outcome.done - outcome.sent:.3f} error={outcome.error}")
-    return smoke.judge_all(prompts, [_answer(o) for o in outcomes]), outcomes
+    return smoke.judge_all(prompts, [_answer(o) for o in outcomes]), outcomes, first_token_s
 
 
 async def _reach(engine: Engine, within_s: float) -> None:

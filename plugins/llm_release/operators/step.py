@@ -30,6 +30,7 @@ STEPS = {
     "stage.verify_image": "verify_image",
     "roll_out.deploy": "deploy",
     "roll_out.identify": "identify",
+    "roll_out.cold_start": "cold_start",
     "gate.smoke": "smoke",
     "gate.load": "load",
     "decide.verdict": "verdict",

@@ -22,8 +22,14 @@ def keep_json(world: World, file: str, document: Mapping[str, Any]) -> str:
     return keep(world, file, json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(world: World, file: str) -> dict[str, Any] | None:
-    found = world.store.read_text(f"{world.names.folder()}/{file}")
+def read_json(world: World, file: str, *, release: str = "") -> dict[str, Any] | None:
+    """None when it was never kept.
+
+    Args:
+        release: id of another release of the service; empty: this one.
+    """
+    folder = world.names_of(release).folder() if release else world.names.folder()
+    found = world.store.read_text(f"{folder}/{file}")
     return json.loads(found[0]) if found else None
 
 

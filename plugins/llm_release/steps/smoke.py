@@ -18,6 +18,9 @@ class Smoke:
     total: int
     reasons: tuple[str, ...]
     evidence: str
+    first_token_s: float | None = None
+    """From the first question of all, which warms the engine up, to the first token of its answer: what the cold
+    start of a pod (steps/cold_start.py) takes beyond Ready. None when it had no answer."""
 
 
 def run(world: World) -> Smoke | Wait:
@@ -30,8 +33,10 @@ def run(world: World) -> Smoke | Wait:
         int(found["total"]),
         tuple(found["reasons"]),
         found["evidence"],
+        found.get("first_token_s"),
     )
     world.log(f"smoke={facts.verdict} passed={facts.passed} total={facts.total} evidence={facts.evidence}")
+    world.log(f"first_token_s={facts.first_token_s}")
     for reason in facts.reasons:
         world.log(f"smoke: {reason}")
     return facts

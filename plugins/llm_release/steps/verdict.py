@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.core import verdict as core
-from llm_release.core.errors import Permanent
 from llm_release.core.strict import encode
 from llm_release.core.verdict import LoadFacts, SmokeFacts, Value, Verdict
 from llm_release.steps import evidence
 from llm_release.steps.load import Load
 from llm_release.steps.plan import Planned
+from llm_release.steps.refused import Refused
 from llm_release.steps.smoke import Smoke
 from llm_release.steps.world import World
 
@@ -30,14 +30,6 @@ class Decided:
     evidence: str
 
 
-class Refused(Permanent):
-    """The gates say no. It carries the facts, so that they are recorded before the run turns red."""
-
-    def __init__(self, facts: Decided) -> None:
-        super().__init__(f"Refused ({facts.verdict}): {facts.reasons[0]}", next_action=NEXT[facts.verdict])
-        self.facts = facts
-
-
 def run(world: World) -> Decided:
     found = core.together(tuple(_verdicts(world)))
     facts = Decided(found.value, found.reasons, evidence.uri(world, "verdict.json"))
@@ -45,7 +37,7 @@ def run(world: World) -> Decided:
     for reason in facts.reasons:
         world.log(f"{facts.verdict} {reason}")
     if facts.verdict != "PASS":
-        raise Refused(facts)
+        raise Refused(facts.verdict, facts.reasons[0], next_action=NEXT[facts.verdict], facts=facts)
     return facts
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llm_release.clients.hub import Hub
     from llm_release.clients.kubernetes import Kubernetes
     from llm_release.clients.machines import Machines
+    from llm_release.clients.node_logs import NodeLogs
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -43,6 +44,7 @@ class Connect(Protocol):
     def kubernetes(self) -> Kubernetes: ...
     def disks(self) -> Disks: ...
     def machines(self) -> Machines: ...
+    def node_logs(self) -> NodeLogs: ...
     def hub(self) -> Hub: ...
     def registry(self) -> Registry: ...
     def store(self) -> Store: ...
@@ -117,6 +119,10 @@ class Surroundings:
     @cached_property
     def machines(self) -> Machines:
         return self.connect.machines()
+
+    @cached_property
+    def node_logs(self) -> NodeLogs:
+        return self.connect.node_logs()
 
     @cached_property
     def hub(self) -> Hub:

@@ -3,6 +3,7 @@
   Compute v1 (also as beta and alpha)   /compute/v1/projects/...
   Container v1 (GKE)                    /v1/projects/P/locations/L/clusters...
   Resource Manager v1, v3               /v1/projects/P:testIamPermissions
+  Cloud Logging v2                      /v2/entries:list
   OAuth token service                   /token
   the bench's own control               /_bench/...          GET /healthz answers when it is up
 

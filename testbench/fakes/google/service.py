@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbench.fakes.google import catalog, container, disks, errors, instances, sources
+from testbench.fakes.google import catalog, container, disks, errors, instances, logging, sources
 from testbench.fakes.google.calls import Call, Endpoint
 from testbench.fakes.google.cloud import Cloud
 from testbench.fakes.google.control import Control
@@ -76,6 +76,7 @@ COMPUTE = _table(
     (*_OPERATIONS, *disks.ENDPOINTS, *sources.ENDPOINTS, *instances.ENDPOINTS, *catalog.ENDPOINTS)
 )
 CONTAINER = _table(container.ENDPOINTS)
+LOGGING = _table(logging.ENDPOINTS)
 MANAGER = _table((Endpoint("POST", "projects/{project}:testIamPermissions", project_permissions),))
 
 
@@ -178,4 +179,6 @@ def _service(path: str) -> tuple[dict[Route, Endpoint], str]:
             return MANAGER, below
         if find(list(CONTAINER), "GET", below):
             return CONTAINER, below
+    if path.startswith("/v2/"):
+        return LOGGING, path.removeprefix("/v2/")
     return COMPUTE, _COMPUTE.sub("", path, count=1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm_release.core.spec import release_request, service_spec
-from llm_release.core.strict import Invalid
+from llm_release.core.spec import ColdStartGate, release_request, service_spec
+from llm_release.core.strict import Invalid, Seconds
 
 GOOD: dict[str, Any] = {
     "service": "gemma",
@@ -37,6 +37,23 @@ def test_defaults_are_filled_in() -> None:
     assert spec.gates.load.rate == 10
     assert spec.gates.load.duration == 600
     assert spec.model.revision == "main"
+    assert spec.gates.cold_start == ColdStartGate(
+        budget=None, regression="warn", image_pull=Seconds(20), image_cache="warn"
+    )
+
+
+def test_the_cold_start_gate_is_read() -> None:
+    wanted = {"budget": "170s", "regression": "fail", "image_pull": "1m", "image_cache": "fail"}
+    found = service_spec(changed("gates.cold_start", wanted), source="x").gates.cold_start
+    assert (found.budget, found.regression, found.image_pull, found.image_cache) == (170, "fail", 60, "fail")
+
+
+@pytest.mark.parametrize("off", ["off", False])
+def test_off_is_off_also_without_quotes_in_yaml(off: Any) -> None:
+    assert (
+        service_spec(changed("gates.cold_start.regression", off), source="x").gates.cold_start.regression
+        == "off"
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,6 +76,26 @@ def test_defaults_are_filled_in() -> None:
         ),
         ("gates.load.duration", "-3s", "gates.load.duration: '-3s' is not a duration"),
         ("gates.load.slo.success", 99, "gates.load.slo.success: is a share"),
+        ("gates.cold_strat", {}, "gates.cold_strat: is not a known key; did you mean cold_start?"),
+        ("gates.cold_start.buget", "3m", "gates.cold_start.buget: is not a known key; did you mean budget?"),
+        ("gates.cold_start.budget", 170, "gates.cold_start.budget: 170 is not a duration"),
+        ("gates.cold_start.budget", "0s", "gates.cold_start.budget: must be above 0"),
+        (
+            "gates.cold_start.budget",
+            "21m",
+            "gates.cold_start.budget: is more than rollout.ready_within (1200 s)",
+        ),
+        (
+            "gates.cold_start.regression",
+            "no",
+            "gates.cold_start.regression: 'no' is not one of 'warn', 'fail', 'off'",
+        ),
+        (
+            "gates.cold_start.image_cache",
+            False,
+            "gates.cold_start.image_cache: False is not one of 'warn', 'fail'",
+        ),
+        ("gates.cold_start.image_pull", "0s", "gates.cold_start.image_pull: must be above 0"),
         ("weights.zones", [], "weights.zones: must name exactly one zone"),
         ("weights.throughput_mibps", 100, "weights.throughput_mibps: must be 400 to"),
         ("model.repo", "gemma", "model.repo: 'gemma' is not <owner>/<name>"),

@@ -76,6 +76,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_right_answers_pass(job: Gate, engine: Engine) -> None:
     code, result, _ = job.smoke(engine.url)
     assert code == 0
+    assert 0 < result.pop("first_token_s") < 3
     assert result == {
         "kind": "smoke",
         "verdict": "PASS",
@@ -96,12 +97,19 @@ def test_a_wrong_answer_is_a_measurement_and_not_a_failed_job(job: Gate, engine:
 
 def test_errors_of_the_warm_up_are_not_judged(job: Gate, engine: Engine) -> None:
     engine.replies = deque([Reply(status=500), Reply(status=503)])
-    assert job.smoke(engine.url)[1]["verdict"] == "PASS"
+    result = job.smoke(engine.url)[1]
+    assert (result["verdict"], result["first_token_s"]) == ("PASS", None)
+
+
+def test_the_time_to_the_first_token_is_that_of_the_very_first_question(job: Gate, engine: Engine) -> None:
+    engine.replies = deque([Reply(first_s=0.3, gap_s=0.1)])
+    assert 0.3 <= job.smoke(engine.url)[1]["first_token_s"] < 0.6
 
 
 def test_an_engine_that_nobody_reaches_is_an_invalid_measurement(job: Gate) -> None:
     code, result, _ = job.smoke("http://127.0.0.1:1", "--reach", "0.5")
     assert (code, result["verdict"], result["passed"]) == (0, "INVALID", 0)
+    assert result["first_token_s"] is None
     assert "cannot be reached" in result["reasons"][0]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from testbench.demo import starts
 from testbench.demo.judge import Finding
 from testbench.demo.report import Release, Report
 from testbench.demo.writes import _audited, _lines
@@ -95,6 +96,58 @@ def test_the_table_lines_up_and_the_file_holds_the_same_facts(tmp_path: Path) ->
     assert told["held"] is True
     assert told["findings"] == [{"chapter": "one", "claim": "claim", "saw": "saw", "holds": True}]
     assert [r["name"] for r in told["releases"]] == ["A", "B again"]
+
+
+def kept(pod: str, **seconds: float) -> dict[str, Any]:
+    """A pod's entry in cold-start.json, its phases one after the other."""
+    at, phases = 100.0, []
+    for name, long in seconds.items():
+        phases.append({"name": name, "started": at, "ended": at + long, "source": ""})
+        at += long
+    return {"pod": pod, "ledger": {"started": 100.0, "ended": at + 1, "phases": phases}}
+
+
+RECORD: dict[str, Any] = {
+    "steps": {
+        "roll_out.cold_start": {"facts": {"evidence": "gs://b/cold-start.json"}},
+        "gate.smoke": {"facts": {"first_token_s": 0.25}},
+    }
+}
+
+
+def test_a_release_starts_as_slowly_as_its_slowest_pod() -> None:
+    found = starts.read(RECORD, {"pods": [kept("a", image=1), kept("b", image=3), kept("c", image=2)]})
+    assert (found.pod, found.total, found.first_token) == ("b", 4, 0.25)
+    assert found.attributed == 0.75
+    assert starts.evidence(RECORD) == "gs://b/cold-start.json"
+
+
+@pytest.mark.parametrize("record", [{}, {"steps": {"roll_out.cold_start": {"failure": {}}}}])
+def test_a_release_that_did_not_come_so_far_has_no_ledger(record: dict[str, Any]) -> None:
+    assert starts.evidence(record) == ""
+
+
+def test_cold_starts_are_one_table_with_a_row_for_each_phase_in_the_order_of_time(tmp_path: Path) -> None:
+    out = io.StringIO()
+    report = Report(out=out)
+    report.starts["A"] = starts.read(RECORD, {"pods": [kept("a", schedule=1, image=30, ready=2)]})
+    report.starts["B"] = starts.read({}, {"pods": [kept("b", schedule=1, start=4, engine=2, ready=2)]})
+    report.close()
+    report.save(tmp_path / "demo.json")
+    text = out.getvalue()
+    table = [line.split() for line in text[text.index("Cold starts") :].splitlines()[1:10]]
+    assert table == [
+        ["phase", "A", "B"],
+        ["schedule", "1.0", "1.0"],
+        ["start", "-", "4.0"],
+        ["engine", "-", "2.0"],
+        ["image", "30.0", "-"],
+        ["ready", "2.0", "2.0"],
+        ["create", "to", "Ready", "34.0", "10.0"],
+        ["first", "token", "0.2", "-"],
+        ["in", "a", "phase", "97%", "90%"],
+    ]
+    assert json.loads((tmp_path / "demo.json").read_text())["cold_starts"]["A"]["phases"]["image"] == 30
 
 
 def test_overlapping_work_counts_once() -> None:
