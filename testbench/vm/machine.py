@@ -75,7 +75,7 @@ class Plan:
     tree: str
     startup_script: str
     metadata: dict[str, str]
-    memory_mib: int = 4096
+    memory_mib: int = 12288
     hidden: tuple[str, ...] = ()
     """Paths of the tree that this machine does not have."""
 

@@ -14,7 +14,6 @@ from testbench.cluster import nodes, provisioner
 from testbench.cluster.node import BOOT_DISK_LABEL, Node
 from tests.bench.conftest import NAMESPACE
 from tests.bench.runner import Run
-from tests.bench.test_node_image import build
 from tests.bench.tools import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -24,7 +23,7 @@ ALLOWLIST = Ref("node.gke.io/v1", "GCPResourceAllowlist", "llm-release-test")
 @pytest.fixture
 def built(run: Run) -> Iterator[tuple[str, str]]:
     """(disk image, engine image); nodes with that disk are gone afterwards."""
-    made = build(run)
+    made = run.step("stage.node_image")
     yield made.image, run.world().release.image
     for index in nodes.indexes():
         if index > 1:

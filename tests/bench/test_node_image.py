@@ -2,73 +2,225 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from llm_release.clients.machines import Image
 from llm_release.core import bootdisk
-from llm_release.core.errors import Permanent, ReleaseError
-from llm_release.core.spec import NodeImages, Seconds
+from llm_release.core.errors import Permanent, ReleaseError, Transient
+from llm_release.core.spec import ImageRequest, Seconds
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import image_work, node_image
+from llm_release.steps import image_build, image_request, image_verify, image_work
+from llm_release.steps.image_work import Wanted
+from llm_release.steps.waiting import Look
+from llm_release.steps.world import Surroundings, Wait
 from testbench import config
+from testbench.images import odd
 from tests.bench.conftest import NODE_IMAGES, Faults, finished, writes
-from tests.bench.runner import Run
+from tests.bench.runner import HOME
+from tests.bench.tools import until
+from tests.bench.trees import tree
 
 pytestmark = pytest.mark.timeout(300)
+SOON = 100
+"""More changes of state than a build has."""
 
 
-def build(run: Run) -> node_image.NodeImage:
-    found = run.step("stage.node_image")
-    assert isinstance(found, node_image.NodeImage)
-    return found
+@dataclasses.dataclass
+class Work:
+    """A disk image that one run wants; nothing of it is there before, and nothing after."""
+
+    at: Surroundings
+    want: Wanted
+
+    def build(self, *, stop_after: int = SOON) -> Image | None:
+        """Drives the build; None when it was stopped ("killed") after so many waits."""
+        return self._drive(lambda: image_build.build(self.at, self.want, lambda: None), stop_after)
+
+    def verify(self, made: Image, *, stop_after: int = SOON) -> Image | None:
+        return self._drive(lambda: image_verify.verify(self.at, self.want, made.id, lambda: None), stop_after)
+
+    def made(self) -> Image:
+        found = self.build()
+        assert found is not None
+        return found
+
+    def end(self) -> None:
+        """What a teardown does after a run that was killed."""
+        while (ending := image_work.end_machines(self.at, self.want)) is not None:
+            self.wait(ending)
+        image_work.remove_disks(self.at, self.want)
+
+    def left(self) -> list[str]:
+        """Machines and disks that are there."""
+        zone, names = self.want.spec.zone, self.want.names
+        made = [
+            *(("machine", self.at.machines.machine(zone, n)) for n in (names.builder, names.verifier)),
+            *(("disk", self.at.disks.get(zone, n)) for n in (names.builder, names.verifier)),
+        ]
+        return [f"{kind} {found.name}" for kind, found in made if found is not None]
+
+    def wait(self, wait: Wait) -> None:
+        look = Look(wait, self.at.connect)
+        while (seen := look.once()).state == "waiting":
+            time.sleep(0.1)
+        if seen.state == "failed":
+            raise (Transient if seen.again else Permanent)(seen.message, next_action=seen.next_action)
+
+    def _drive(self, step: Callable[[], Image | Wait], stop_after: int) -> Image | None:
+        for _ in range(stop_after):
+            found = step()
+            if not isinstance(found, Wait):
+                return found
+            self.wait(found)
+        return None
 
 
-def test_an_image_is_built_verified_and_used_again(run: Run, connect: ClusterHook) -> None:
-    made = build(run)
-    assert not made.verified
-    run.step("stage.verify_image")
-    names = image_work.of_release(run.world()).names
+@pytest.fixture(scope="session")
+def nasty(connect: ClusterHook) -> str:
+    return odd.nasty()
+
+
+@pytest.fixture
+def work(connect: ClusterHook, nasty: str) -> Iterator[Work]:
+    made = Work(surroundings(connect, "node_image/one"), Wanted((nasty,), NODE_IMAGES))
+    yield made
+    names, machines, disks = made.want.names, connect.machines(), connect.disks()
     for name in (names.builder, names.verifier):
-        assert connect.machines().machine(config.ZONE, name) is None
-        assert connect.disks().get(config.ZONE, name) is None
+        finished(connect, machines.delete_machine(config.ZONE, name))
+        finished(connect, disks.delete(config.ZONE, name))
+    finished(connect, machines.delete_image(names.image))
+
+
+def surroundings(connect: ClusterHook, holder: str) -> Surroundings:
+    return Surroundings(cluster=connect.cluster, connect=connect, home=HOME, holder=holder)
+
+
+def test_every_layer_is_what_a_fresh_unpack_gives(work: Work, nasty: str) -> None:
+    made = work.made()
+    layers = work.at.registry.layers(nasty)
+    chains = bootdisk.chain_ids(layers.diff_ids)
+    assert len(set(chains)) == len(chains) == 5, "the same layer twice is two snapshots"
+    with mounted(made) as disk, unpacked(nasty, chains) as fresh:
+        rows = [line.split() for line in (disk / "snapshots.metadata").read_text().splitlines()]
+        assert sorted(chain for chain, _, _ in rows) == sorted(chains)
+        assert len({path for _, path, _ in rows}) == len(rows), "no folder twice"
+        for chain, path, _ in rows:
+            ours, theirs = tree(disk / path), tree(fresh[chain])
+            assert ours == theirs, chain
+        top = {path: about for chain, path, _ in rows for about in [tree(disk / path)] if chain == chains[0]}
+        assert any("security.capability" in a["xattrs"] for t in top.values() for a in t.values())
+        assert nasty in (disk / "images.metadata").read_text()
+
+
+def test_an_image_is_built_verified_and_used_again(work: Work) -> None:
+    made = work.made()
+    assert not image_work.is_verified(made)
+    verified = work.verify(made)
+    assert verified is not None
+    assert image_work.is_verified(verified)
+    assert work.left() == []
     since = time.time()
-    again = build(run)
-    assert (again.id, again.verified) == (made.id, True)
+    assert (work.made().id, work.verify(made)) == (made.id, verified)
     assert writes(since) == []
 
 
-def test_a_damaged_image_is_refused_and_deleted(run: Run, connect: ClusterHook) -> None:
-    made = build(run)
-    file = config.BENCH / "disks" / f"images.{made.image}.img"
-    with mounted(file) as disk:
-        victim = next(p for p in disk.glob("snapshots/*/fs/usr/bin/*") if p.is_file() and not p.is_symlink())
-        os.chmod(victim, 0o4777)
+def test_a_damaged_image_is_refused_and_deleted(work: Work) -> None:
+    made = work.made()
+    with mounted(made, "rw") as disk:
+        victim = next(p for p in disk.glob("snapshots/*/fs/data/setuid"))
+        os.chmod(victim, 0o755)
     with pytest.raises(Permanent, match=r"layer sha256:[0-9a-f]{64} is damaged; it was deleted"):
-        run.step("stage.verify_image")
+        work.verify(made)
+    until(lambda: work.at.machines.image(made.name) is None)
 
 
-def test_a_machine_that_says_nothing_is_given_up_with_its_name(run: Run, google_fault: Faults) -> None:
-    run.node_images = NodeImages(
-        mode="autopilot", zone=NODE_IMAGES.zone, subnetwork=NODE_IMAGES.subnetwork, build_within=Seconds(3)
-    )
+@pytest.mark.parametrize("lost", ["deleted", "becomes-file"])
+def test_a_whiteout_that_was_lost_is_seen(work: Work, lost: str) -> None:
+    """What the public builder's copy does: a deleted file comes back. The md5 of GKE's contract does not see it."""
+    made = work.made()
+    with mounted(made, "rw") as disk:
+        whiteout = next(
+            p for p in disk.glob(f"snapshots/*/fs/data/{lost}") if p.is_char_device() or p.is_file()
+        )
+        whiteout.unlink()
+    with pytest.raises(Permanent, match="is damaged"):
+        work.verify(made)
+
+
+def test_a_machine_that_says_nothing_is_given_up_with_its_name(work: Work, google_fault: Faults) -> None:
+    spec = dataclasses.replace(NODE_IMAGES, build_within=Seconds(3))
+    work.want = dataclasses.replace(work.want, spec=spec)
     google_fault(kind="vm-silent", match="llmr-build", count=1)
-    with pytest.raises(ReleaseError, match=r"machine llmr-build-\w+ is gone before it said a result"):
-        build(run)
+    with pytest.raises(Transient, match=r"machine llmr-build-\w+ is gone before it said a result"):
+        work.build()
 
 
-def test_a_machine_that_can_install_nothing_tells_so(run: Run, google_fault: Faults) -> None:
+def test_a_machine_that_can_install_nothing_tells_so(work: Work, google_fault: Faults) -> None:
     google_fault(kind="vm-bare", match="llmr-build", count=1)
     with pytest.raises(Permanent, match=r"stage install: .*apt-get failed 5 times"):
-        build(run)
+        work.build()
+    work.end()
+    assert work.left() == []
 
 
-def test_an_image_of_another_digest_under_the_name_is_left_alone(run: Run, connect: ClusterHook) -> None:
-    names = image_work.of_release(run.world()).names
-    machines = connect.machines()
+def test_a_machine_deleted_from_outside_is_made_again(work: Work) -> None:
+    assert work.build(stop_after=2) is None, "the disk, the machine"
+    operation = work.at.machines.delete_machine(config.ZONE, work.want.names.builder)
+    finished(work.at.connect, operation)  # type: ignore[arg-type]
+    assert work.made().status == "READY"
+
+
+def test_a_disk_that_is_too_small_is_made_twice_as_large_once(work: Work, google_fault: Faults) -> None:
+    work.want = dataclasses.replace(work.want, size_gib=10)
+    google_fault(kind="vm-small-disk", match="llmr-build", limit=8, count=1)
+    assert work.made().size_gib == 20
+
+
+def test_a_disk_that_stays_too_small_is_told_as_such(work: Work, google_fault: Faults) -> None:
+    google_fault(kind="vm-small-disk", match="llmr-build", limit=8)
+    with pytest.raises(Permanent, match=r"disk too small: \d+ KiB and 5 % are needed, \d+ KiB are free"):
+        work.build()
+
+
+def test_a_registry_that_fails_in_the_machine_is_told_with_its_words(work: Work) -> None:
+    gone = f"{config.REGISTRY}/llm/nasty@sha256:{'0' * 64}"
+    work.want = dataclasses.replace(work.want, images=(gone,), size_gib=10)
+    with pytest.raises(Permanent, match=r"stage pull: .*could not be pulled: .*not found"):
+        work.build()
+    work.end()
+    assert work.left() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("stockout", "does not have enough resources"), ("quota", "Quota")]
+)
+def test_no_room_in_the_zone_is_told_and_leaves_nothing(
+    work: Work, google_fault: Faults, kind: str, said: str
+) -> None:
+    if kind == "stockout":
+        google_fault(kind=kind, match="^insert .*/instances/llmr-build", count=1)
+    else:
+        google_fault(
+            kind="op-error", match="^insert .*/instances/llmr-build", code=403, reason="QUOTA_EXCEEDED",
+            message="Quota 'CPUS' exceeded.", count=1,
+        )  # fmt: skip
+    with pytest.raises(Permanent, match=said):
+        work.build()
+    work.end()
+    assert work.left() == []
+
+
+def test_an_image_of_another_digest_under_the_name_is_left_alone(work: Work, connect: ClusterHook) -> None:
+    names, machines = work.want.names, connect.machines()
     finished(connect, machines.create_disk(config.ZONE, names.builder, size_gib=10, labels={}))
     finished(
         connect,
@@ -82,21 +234,118 @@ def test_an_image_of_another_digest_under_the_name_is_left_alone(run: Run, conne
         ),
     )
     with pytest.raises(Permanent, match=f"disk image {names.image} exists and is not ours"):
-        build(run)
+        work.build()
 
 
-class mounted:
-    """A disk's file, mounted writable on a folder of its own."""
+def test_a_disk_of_somebody_else_under_the_name_is_left_alone(work: Work, connect: ClusterHook) -> None:
+    name = work.want.names.builder
+    finished(connect, connect.machines().create_disk(config.ZONE, name, size_gib=10, labels={"owner": "me"}))
+    with pytest.raises(Permanent, match=f"disk {name} exists and is not ours"):
+        work.build()
+    work.end()
+    assert work.left() == [f"disk {name}"]
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.folder = file.with_suffix(".mnt")
 
-    def __enter__(self) -> Path:
-        self.folder.mkdir(exist_ok=True)
-        subprocess.run(["mount", "-o", "loop", str(self.file), str(self.folder)], check=True)
-        return self.folder
+def test_a_run_killed_at_any_point_leaves_nothing_and_the_next_one_goes_on(work: Work) -> None:
+    for waits in range(1, SOON):
+        done = work.build(stop_after=waits)
+        work.end()
+        assert work.left() == [], f"killed after {waits} waits of the build"
+        if done is not None:
+            break
+        finished(work.at.connect, work.at.machines.delete_image(work.want.names.image))  # type: ignore[arg-type]
+    assert done is not None
+    for waits in range(1, SOON):
+        verified = work.verify(done, stop_after=waits)
+        work.end()
+        assert work.left() == [], f"killed after {waits} waits of the verification"
+        if verified is not None:
+            break
 
-    def __exit__(self, *unused: object) -> None:
-        subprocess.run(["umount", str(self.folder)], check=True)
-        self.folder.rmdir()
+
+def test_two_runs_that_want_the_same_image_drive_one_build(work: Work, connect: ClusterHook) -> None:
+    other = Work(surroundings(connect, "node_image/two"), work.want)
+    since, made, errors = time.time(), [], []
+
+    def run(one: Work) -> None:
+        try:
+            image = one.made()
+            made.append((image.id, one.verify(image) is not None))
+        except ReleaseError as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in (work, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(set(made)) == 1
+    assert made[0][1]
+    begun = [w for w in writes(since) if w["method"] == "POST" and w["path"].endswith("/instances")]
+    assert len(begun) == 2, "one that builds, one that verifies"
+    assert work.left() == []
+
+
+def test_an_image_that_does_not_exist_or_is_for_other_machines_is_refused_before_anything_is_made(
+    connect: ClusterHook,
+) -> None:
+    since = time.time()
+    at = surroundings(connect, "node_image/three")
+    at.cluster = dataclasses.replace(at.cluster, node_images=NODE_IMAGES)
+    arm = odd.nasty("llm/nasty-arm", architecture="arm64")
+    for image, said in (
+        (f"{config.REGISTRY}/llm/none:v1", "does not exist"),
+        (arm, "is for linux/arm64, not for linux/amd64"),
+    ):
+        with pytest.raises(Permanent, match=said):
+            image_request.resolve(at, ImageRequest(images=(image,)))
+    assert writes(since) == []
+
+
+@contextmanager
+def mounted(image: Image, mode: str = "ro") -> Iterator[Path]:
+    """The file behind a disk image, on a folder of its own."""
+    file = config.BENCH / "disks" / f"images.{image.name}.img"
+    folder = file.with_suffix(".mnt")
+    folder.mkdir(exist_ok=True)
+    options = "ro,noload,loop" if mode == "ro" else "rw,loop"
+    subprocess.run(["mount", "-o", options, str(file), str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+@contextmanager
+def unpacked(image: str, chains: tuple[str, ...]) -> Iterator[dict[str, Path]]:
+    """The image's layers as the node's own containerd unpacks them: folder by chain ID."""
+    node = config.BENCH / "nodes" / "gpu-node-1"
+    ctr = [
+        str(config.CACHE / "go" / "bin" / "ctr"),
+        "--address",
+        str(node / "containerd.sock"),
+        "-n",
+        "fresh",
+    ]
+
+    def call(*words: str) -> str:
+        return subprocess.run([*ctr, *words], check=True, capture_output=True, text=True).stdout
+
+    call("images", "pull", "--plain-http", "--snapshotter", "overlayfs", image)
+    try:
+        found: dict[str, Path] = {}
+        for number, chain in enumerate(chains):
+            call("snapshots", "--snapshotter", "overlayfs", "view", f"look-{number}", chain)
+            mounts = call("snapshots", "--snapshotter", "overlayfs", "mounts", "/nowhere", f"look-{number}")
+            folders = [f for part in mounts.replace(",", " ").replace("=", " ").replace(":", " ").split()
+                       for f in [part] if f.endswith("/fs")]  # fmt: skip
+            found[chain] = Path(folders[0])
+        yield found
+    finally:
+        for number in range(len(chains)):
+            subprocess.run(
+                [*ctr, "snapshots", "--snapshotter", "overlayfs", "rm", f"look-{number}"], check=False
+            )
+        call("images", "rm", "--sync", image)

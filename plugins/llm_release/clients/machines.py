@@ -27,6 +27,8 @@ class Image:
     size_gib: int
     labels: Mapping[str, str]
     label_fingerprint: str
+    created: str = ""
+    """RFC 3339."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,14 @@ class Machines:
                 found = self._images.get(project=self.project, image=name, timeout=TIMEOUT_S)
             except google_errors.NotFound:
                 return None
-        return Image(
-            name=found.name,
-            id=str(found.id),
-            status=found.status,
-            size_gib=int(found.disk_size_gb),
-            labels=dict(found.labels),
-            label_fingerprint=found.label_fingerprint,
-        )
+        return _image(found)
+
+    def images(self, *, labels: Mapping[str, str]) -> tuple[Image, ...]:
+        """Those of the project that have all of these labels."""
+        asked = " AND ".join(f"labels.{k}={v}" for k, v in labels.items())
+        request = compute_v1.ListImagesRequest(project=self.project, filter=asked)
+        with told("list images"):
+            return tuple(_image(i) for i in self._images.list(request=request, timeout=TIMEOUT_S))
 
     def create_image(
         self,
@@ -249,3 +251,15 @@ class Machines:
                 instance_termination_action="DELETE",
             ),
         )
+
+
+def _image(found: compute_v1.Image) -> Image:
+    return Image(
+        name=found.name,
+        id=str(found.id),
+        status=found.status,
+        size_gib=int(found.disk_size_gb),
+        labels=dict(found.labels),
+        label_fingerprint=found.label_fingerprint,
+        created=found.creation_timestamp,
+    )

@@ -51,8 +51,13 @@ class Devices:
     def is_node(self, instance: str) -> bool:
         return (self.roots / instance).exists()
 
-    def attach(self, instance: str, disk: str, device: str, *, size_gib: int, read_only: bool) -> Attachment:
+    def attach(
+        self, instance: str, disk: str, device: str, *, size_gib: int, read_only: bool, seen_mib: int = 0
+    ) -> Attachment:
         """
+        Args:
+            seen_mib: the device shows only so much of the disk; 0: all of it.
+
         Raises:
             OSError: the device could not be made; nothing is left behind.
         """
@@ -62,6 +67,7 @@ class Devices:
                 _own(file)
             grow(file, size_gib)
             mode = ["--read-only"] if read_only else []
+            mode += [f"--sizelimit={seen_mib << 20}"] if seen_mib else []
             # direct: without a second page cache, writes were 2-5 times faster on a small VM
             loop = _run("losetup", "--find", "--show", "--direct-io=on", *mode, str(file))
             made = Attachment(instance=instance, disk=disk, device=device, loop=loop)

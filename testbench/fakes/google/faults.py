@@ -16,7 +16,7 @@ from testbench.fakes.google.errors import ApiError
 
 API_KINDS = ("api-error", "api-slow")
 OPERATION_KINDS = ("op-latency", "op-error", "op-stuck", "stockout")
-MACHINE_KINDS = ("vm-silent", "vm-bare")
+MACHINE_KINDS = ("vm-silent", "vm-bare", "vm-small-disk")
 KINDS = (*API_KINDS, *OPERATION_KINDS, *MACHINE_KINDS, "quota")
 STOCKOUT = "ZONE_RESOURCE_POOL_EXHAUSTED"
 

@@ -1,7 +1,8 @@
 """Instances that run: one with a startup script gets a machine of testbench.vm; any other is a record only.
 
 A machine's folder is <state>/machines/<instance>; its process outlives this fake, which finds it again by its record.
-Faults of kind `vm-silent` (it boots and says nothing) and `vm-bare` (nothing is installed) strike by instance name.
+Faults strike by instance name: `vm-silent` (it boots and says nothing), `vm-bare` (nothing is installed),
+`vm-small-disk` (its work disk has `limit` MiB only).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Machines:
             return
         name, folder = instance["name"], self.folder(instance["name"])
         shutil.rmtree(folder, ignore_errors=True)
-        faults = {f.kind for f in self._cloud.faults.struck_machine(name)}
+        faults = {f.kind: f for f in self._cloud.faults.struck_machine(name)}
         with _choosing:
             Plan(
                 name=name,
@@ -64,7 +65,8 @@ class Machines:
             ).write(folder)
         argv = [sys.executable, "-u", "-m", "testbench.vm.machine", str(folder)]
         self._processes.start(f"vm-{name}", argv, env=dict(os.environ), cwd=Path("/"))
-        self._attach(instance, key, root=self._root(name))
+        small = faults.get("vm-small-disk")
+        self._attach(instance, key, root=self._root(name), seen_mib=int(small.limit) if small else 0)
         (folder / "go").touch()
         self._limit(instance, key)
 
@@ -115,7 +117,7 @@ class Machines:
             time.sleep(0.02)
         return file.read_text().strip()
 
-    def _attach(self, instance: Resource, key: str, *, root: str) -> None:
+    def _attach(self, instance: Resource, key: str, *, root: str, seen_mib: int = 0) -> None:
         """The boot disk is the machine's own tree; every other disk becomes a device in it."""
         from testbench.fakes.google import sources  # which needs the cloud that holds this
 
@@ -130,6 +132,7 @@ class Machines:
                 entry["deviceName"],
                 size_gib=int(entry["diskSizeGb"]),
                 read_only=entry["mode"] == "READ_ONLY",
+                seen_mib=seen_mib,
             )
             with self._cloud.state.changing() as state:
                 state.devices[held] = asdict(made)
