@@ -9,7 +9,8 @@ commit); everything after *resolve* is pinned to bytes.
 
 1. **open**: resolve the names, check what can be known to fail, plan, take the service's lease.
 2. **stage**: a new Hyperdisk ML, filled from the hub, verified, sealed read-only, published as a static PV/PVC.
-   Beside it the secondary boot disk with the engine's image, where the cluster has such: built once per digest.
+   Beside it the secondary boot disk with the engine's image, where the cluster has such: built once per digest,
+   and the node pool or ComputeClass whose nodes have it.
 3. **roll out**: the candidate beside the live release; proof of what every pod serves.
 4. **gate**: fixed prompts whose answers are judged, then an open-loop load test.
 5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
@@ -88,7 +89,7 @@ def release_dag(service: str) -> DAG:
                 step("stage.publish"),
             )
             # beside the hydration, which takes as long; skipped where a cluster has no secondary boot disks
-            chain(access, step("stage.node_image"), step("stage.verify_image"))
+            chain(access, step("stage.node_image"), step("stage.verify_image"), step("stage.nodes"))
 
         with TaskGroup("roll_out", tooltip="The candidate beside the live release") as roll_out:
             chain(

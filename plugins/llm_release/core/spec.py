@@ -172,6 +172,20 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodePool:
+    """GPU node pools that are made in a Standard cluster, one for each engine image and shape."""
+
+    machine: str
+    """Machine type whose GPUs are one replica's `accelerator`, such as g2-standard-24 for two L4."""
+    max: int
+    """Nodes of one pool at most; two releases run side by side, mostly in a pool of their own each."""
+    disk_gib: int = 100
+    """Boot disk of a node."""
+    service_account: str = ""
+    """Of the nodes; empty: Compute's default one. It must be able to read images from Artifact Registry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeImages:
     """How secondary boot disks are built, and how nodes of this cluster come by them."""
 
@@ -187,6 +201,8 @@ class NodeImages:
     """Region or multi-region that the image is stored in; empty: the one nearest to the zone."""
     build_within: Seconds = Seconds(3600)
     """After that Compute itself deletes the machine."""
+    node_pool: NodePool | None = None
+    """In mode standard, and only there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +264,8 @@ def cluster_spec(document: Any, *, source: str) -> ClusterSpec:
     """Decodes and checks a cluster document (parsed YAML). Raises Invalid as `service_spec` does."""
     spec = _decode(ClusterSpec, document, source)
     _rules([("cluster", bool(_NAME.fullmatch(spec.cluster)), _name_rule(spec.cluster))], source)
+    if spec.node_images is not None:
+        _rules(_node_rules(spec.node_images), source)
     return spec
 
 
@@ -290,6 +308,21 @@ def _name_rule(name: str) -> str:
     return (
         f"{name!r} must be lower-case letters, digits and dashes, start with a letter, 40 characters at most"
     )
+
+
+def _node_rules(images: NodeImages) -> list[tuple[str, bool, str]]:
+    pool, standard, path = images.node_pool, images.mode == "standard", "node_images.node_pool"
+    return [
+        (path, pool is not None or not standard, "is needed in mode standard: {machine: ..., max: ...}"),
+        (
+            path,
+            pool is None or standard,
+            f"is for mode standard; in mode {images.mode} GKE chooses the nodes",
+        ),
+        (f"{path}.machine", pool is None or bool(pool.machine), "must name a machine type"),
+        (f"{path}.max", pool is None or pool.max >= 1, "must be 1 or more"),
+        (f"{path}.disk_gib", pool is None or pool.disk_gib >= 30, "must be 30 GiB or more"),
+    ]
 
 
 def _service_rules(s: ServiceSpec) -> list[tuple[str, bool, str]]:

@@ -40,8 +40,7 @@ class PlatformOperator(BaseOperator):
         release_request(dict(context["dag_run"].conf or {}), frozenset(context["dag"].params))
         home = hooks.home()
         cluster = manifests.cluster(home, self.cluster)
-        specs = [manifests.service(home, name) for name in manifests.services(home)]
-        namespaces = sorted({s.namespace for s in specs if s.cluster == self.cluster})
+        namespaces = sorted({s.namespace for s in manifests.services_on(home, self.cluster)})
         done = platform.run(
             home, cluster, kube=hooks.ClusterHook(cluster).kubernetes(), namespaces=namespaces
         )

@@ -43,6 +43,7 @@ STEPS = {
     "stage.publish": "publish",
     "stage.node_image": "node_image",
     "stage.verify_image": "verify_image",
+    "stage.nodes": "nodes",
     "roll_out.deploy": "deploy",
     "roll_out.identify": "identify",
     "gate.smoke": "smoke",

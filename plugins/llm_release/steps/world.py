@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llm_release.clients.hub import Hub
     from llm_release.clients.kubernetes import Kubernetes
     from llm_release.clients.machines import Machines
+    from llm_release.clients.node_pools import NodePools
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -43,6 +44,7 @@ class Connect(Protocol):
     def kubernetes(self) -> Kubernetes: ...
     def disks(self) -> Disks: ...
     def machines(self) -> Machines: ...
+    def node_pools(self) -> NodePools: ...
     def hub(self) -> Hub: ...
     def registry(self) -> Registry: ...
     def store(self) -> Store: ...
@@ -54,8 +56,8 @@ class Wait:
 
     `kind` says what is looked at: a ``job`` or a ``deployment`` by namespace and name, an ``operation`` of
     Compute by zone (empty: a global one) and name, a ``disk`` by zone and name to be ready and unused, a ``machine``
-    by zone and name to say its result, an ``image`` by name to be ready, ``pods`` with the selector
-    `name` to be gone, a volume's ``attachments`` by PV name to be gone, or ``time`` to pass.
+    by zone and name to say its result, an ``image`` by name to be ready, a ``node_pool`` operation of GKE by name,
+    ``pods`` with the selector `name` to be gone, a volume's ``attachments`` by PV name to be gone, or ``time`` to pass.
     """
 
     kind: str
@@ -127,6 +129,10 @@ class World:
     @cached_property
     def machines(self) -> Machines:
         return self.connect.machines()
+
+    @cached_property
+    def node_pools(self) -> NodePools:
+        return self.connect.node_pools()
 
     @cached_property
     def hub(self) -> Hub:
