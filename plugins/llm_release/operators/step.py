@@ -51,6 +51,7 @@ STEPS = {
     "decide.verdict": "verdict",
     "promote.switch": "switch",
     "promote.drain": "drain",
+    "promote.retire_nodes": "retire_nodes",
     "close.tidy": "tidy",
     "close.record": "record",
     "close.unlock": "unlock",
