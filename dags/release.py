@@ -9,13 +9,14 @@ commit); everything after *resolve* is pinned to bytes.
 
 1. **open**: resolve the names, check what can be known to fail, plan, take the service's lease.
 2. **stage**: a new Hyperdisk ML, filled from the hub, verified, sealed read-only, published as a static PV/PVC.
-   Beside it the secondary boot disk with the engine's image, where the cluster has such: built once per digest.
+   Beside it the secondary boot disk with the engine's image, where the cluster has such: built once per digest,
+   and the node pool or ComputeClass whose nodes have it.
 3. **roll out**: the candidate beside the live release; proof of what every pod serves; where the time of its
    start went, against a budget and the release before.
 4. **gate**: fixed prompts whose answers are judged, then an open-loop load test.
 5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
 6. **promote**: as many pods as the live release has, one switch of the Service, then the old release is drained
-   and kept.
+   and kept; nodes that no release needs any more go.
 7. **close**: tidy up, write the record, give the lease back. Runs whatever happened.
 
 A green run means that the release serves. A release that is live already ends after *plan*, without a single write.
@@ -89,7 +90,7 @@ def release_dag(service: str) -> DAG:
                 step("stage.publish"),
             )
             # beside the hydration, which takes as long; skipped where a cluster has no secondary boot disks
-            chain(access, step("stage.node_image"), step("stage.verify_image"))
+            chain(access, step("stage.node_image"), step("stage.verify_image"), step("stage.nodes"))
 
         with TaskGroup("roll_out", tooltip="The candidate beside the live release") as roll_out:
             chain(
@@ -107,8 +108,8 @@ def release_dag(service: str) -> DAG:
             verdict = step("decide.verdict", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 
         with TaskGroup("promote", tooltip="Traffic moves, the old release is drained and kept") as promote:
-            drain = step("promote.drain")
-            chain(step("promote.switch"), drain)
+            drain, retired = step("promote.drain"), step("promote.retire_nodes")
+            chain(step("promote.switch"), drain, retired)
 
         with TaskGroup(
             "close", tooltip="Whatever happened: nothing is left, everything is on record"
@@ -123,7 +124,7 @@ def release_dag(service: str) -> DAG:
         # The run's colour is its last task's: red when the work failed, and when something could not be taken away.
         # (With on_failure_fail_dagrun the teardowns alone would give it, and a refused release would be green.)
         chain(
-            [drain, *last],
+            [drain, retired, *last],
             EmptyOperator(task_id="ended", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS),
         )
     return dag

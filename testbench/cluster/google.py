@@ -46,6 +46,12 @@ def image_ready(name: str) -> bool:
     return _call("GET", url, None, settled=404).get("status") == "READY"
 
 
+def node_pool(name: str) -> dict[str, Any]:
+    """A node pool of the cluster as GKE's API has it; empty when there is none."""
+    place = f"projects/{config.PROJECT}/locations/{config.LOCATION}/clusters/{config.CLUSTER}"
+    return _call("GET", f"{config.GOOGLE}/v1/{place}/nodePools/{name}", None, settled=404)
+
+
 def _done(operation: dict[str, Any]) -> None:
     """Waits for an operation; an empty document is one that was not needed."""
     if not operation:

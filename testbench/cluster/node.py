@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Node:
     index: int
     image: str = ""
     """Name of the disk image of its secondary boot disk."""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """More labels of its Node object, as of a node pool or a ComputeClass."""
 
     @property
     def name(self) -> str:
@@ -277,11 +280,12 @@ class Node:
 
         until(lambda: kube.node_ready(self.name), 60, f"{self.name} to be Ready")
         kube.set_capacity(self.name, {"nvidia.com/gpu": str(gpus)})
+        labels = dict(self.labels)
         if self.image:
             # The kubelet may not say this of itself (NodeRestriction); on GKE the control plane does.
-            kube.label_node(
-                self.name, {BOOT_DISK_LABEL + self.image: f"CONTAINER_IMAGE_CACHE.{config.PROJECT}"}
-            )
+            labels[BOOT_DISK_LABEL + self.image] = f"CONTAINER_IMAGE_CACHE.{config.PROJECT}"
+        if labels:
+            kube.label_node(self.name, labels)
         until(
             lambda: kube.csi_registered(self.name, DRIVER),
             60,

@@ -16,7 +16,8 @@ import pytest
 from llm_release.clients.machines import Image
 from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent, ReleaseError, Transient
-from llm_release.core.spec import ImageRequest, Seconds
+from llm_release.core.request import ImageRequest
+from llm_release.core.spec import Seconds
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import image_build, image_request, image_verify, image_work
 from llm_release.steps.image_work import Wanted

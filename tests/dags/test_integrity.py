@@ -86,7 +86,9 @@ def test_a_release_is_red_when_its_work_or_its_tidying_failed(dags: dict[str, An
             tasks = dag["tasks"]
             teardowns = {name for name, t in tasks.items() if t["teardown"]}
             assert [name for name, t in tasks.items() if not t["downstream"]] == ["ended"], dag_id
-            assert set(tasks["ended"]["upstream"]) == {"promote.drain", *teardowns}, dag_id
+            assert set(tasks["ended"]["upstream"]) == {"promote.drain", "promote.retire_nodes", *teardowns}, (
+                dag_id
+            )
             assert not any(t["teardown_alone_decides"] for t in tasks.values()), dag_id
 
 

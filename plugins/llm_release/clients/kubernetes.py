@@ -123,10 +123,30 @@ class Kubernetes:
                 return False
         return True
 
-    def list(self, api_version: str, kind: str, namespace: str, selector: str = "") -> list[dict[str, Any]]:
+    def merge(self, ref: Ref, patch: Json) -> bool:
+        """Changes these fields of an object that others own; False when it is not there."""
+        with told(f"change {ref}"):
+            try:
+                self._resource(ref).patch(
+                    **_where(ref),
+                    body=patch,
+                    content_type="application/merge-patch+json",
+                    field_manager=names.FIELD_MANAGER,
+                    _request_timeout=TIMEOUT_S,
+                )
+            except NotFoundError:
+                return False
+        return True
+
+    def list(
+        self, api_version: str, kind: str, namespace: str, selector: str = "", *, fields: str = ""
+    ) -> list[dict[str, Any]]:
         with told(f"list {kind} in {namespace or 'the cluster'}"):
             found = self._dynamic_resource(api_version, kind).get(
-                namespace=namespace or None, label_selector=selector or None, _request_timeout=TIMEOUT_S
+                namespace=namespace or None,
+                label_selector=selector or None,
+                field_selector=fields or None,
+                _request_timeout=TIMEOUT_S,
             )
             return [o.to_dict() for o in found.items]
 

@@ -1,4 +1,4 @@
-"""What every client of Compute Engine shares: the operations that carry out a change, and what its errors mean.
+"""What every client of Google's APIs for machines shares: Compute's operations, and what an error means.
 
 The library's own `.result()` polls compute.googleapis.com whatever endpoint was given, and has no
 deadline; operations are read through our own client here, and waited for by whoever has the time.
@@ -76,7 +76,8 @@ def _failed(code: str, message: str) -> ReleaseError:
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def told(what: str, *, service: str = "Compute") -> Iterator[None]:
+    """Runs a call; any error of the library leaves as one of our four, with `what` ("read disk x") in it."""
     try:
         yield
     except (
@@ -88,14 +89,14 @@ def told(what: str) -> Iterator[None]:
         raise _refused(what, e) from e
     except (google_errors.TooManyRequests, google_errors.ServerError) as e:
         raise Transient(
-            f"could not {what}: Compute answered {e.code}: {_said(e)}.",
+            f"could not {what}: {service} answered {e.code}: {_said(e)}.",
             next_action="the task will try again.",
         ) from e
     except google_errors.GoogleAPICallError as e:
         raise Permanent(f"could not {what}: {_said(e)}.", next_action="correct what it names.") from e
     except (google_errors.RetryError, GoogleAuthError, OSError) as e:
         raise Unavailable(
-            f"Compute could not be reached to {what}: {_said(e)}.",
+            f"{service} could not be reached to {what}: {_said(e)}.",
             next_action="check the connection's endpoint and credentials.",
         ) from e
 
@@ -107,7 +108,7 @@ def _refused(what: str, e: google_errors.GoogleAPICallError) -> ReleaseError:
         return Conflict(said, next_action="look at who uses it; nothing was forced.")
     if reason == "resourceNotReady":
         return Transient(said, next_action="the task will try again.")
-    if "quota" in reason.lower():
+    if "quota" in f"{reason} {said}".lower():
         return Permanent(said, next_action="raise that quota or choose another region, then trigger again.")
     if isinstance(e, google_errors.Forbidden):
         return Permanent(said, next_action="grant the connection's account that permission (docs/gke.md).")

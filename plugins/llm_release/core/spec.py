@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
-_ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
-_SUBNETWORK = re.compile(r"(projects/[\w.:-]+/)?regions/[a-z0-9-]+/subnetworks/[a-z0-9-]+")
-_IMAGE = re.compile(r"[\w.:-]+(/[\w.-]+)+(:[\w.-]+|@sha256:[0-9a-f]{64})")
+ZONE = re.compile(r"[a-z]+-[a-z]+\d+-[a-z]")
+SUBNETWORK = re.compile(r"(projects/[\w.:-]+/)?regions/[a-z0-9-]+/subnetworks/[a-z0-9-]+")
+IMAGE = re.compile(r"[\w.:-]+(/[\w.-]+)+(:[\w.-]+|@sha256:[0-9a-f]{64})")
 _RESERVED_FLAGS = ("--model", "--served-model-name", "--port", "--host", "--max-model-len")
 
 HUB_ENDPOINT = "https://huggingface.co"
@@ -189,6 +189,20 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodePool:
+    """GPU node pools that are made in a Standard cluster, one for each engine image and shape."""
+
+    machine: str
+    """Machine type whose GPUs are one replica's `accelerator`, such as g2-standard-24 for two L4."""
+    max: int
+    """Nodes of one pool at most; two releases run side by side, mostly in a pool of their own each."""
+    disk_gib: int = 100
+    """Boot disk of a node."""
+    service_account: str = ""
+    """Of the nodes; empty: Compute's default one. It must be able to read images from Artifact Registry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeImages:
     """How secondary boot disks are built, and how nodes of this cluster come by them."""
 
@@ -204,6 +218,8 @@ class NodeImages:
     """Region or multi-region that the image is stored in; empty: the one nearest to the zone."""
     build_within: Seconds = Seconds(3600)
     """After that Compute itself deletes the machine."""
+    node_pool: NodePool | None = None
+    """In mode standard, and only there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,49 +255,6 @@ class ClusterSpec:
     """Google service account for llm-hydrator, llm-server, llm-gate (Workload Identity); empty: none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRequest:
-    """What the person or the schedule that started a run may choose."""
-
-    revision: str | None = None
-    image: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRequest:
-    """What the person who asks for a disk image may choose."""
-
-    images: tuple[str, ...]
-    """With tag or digest."""
-    zone: str | None = None
-    size_gib: int | None = None
-    network: str | None = None
-    """Subnetwork: regions/<region>/subnetworks/<name>."""
-
-
-def image_request(conf: Mapping[str, Any], known: frozenset[str]) -> ImageRequest:
-    """Checks the conf of DAG `node_image`, as `release_request` does for a release."""
-    _known(conf, known)
-    chosen = {k: conf[k] or None for k in ("images", "zone", "size_gib", "network") if k in conf}
-    request = _decode(ImageRequest, {"images": [], **chosen}, "the trigger")
-    strange = [image for image in request.images if not _IMAGE.fullmatch(image)]
-    _rules(
-        [
-            ("images", bool(request.images), "at least one engine image is wanted"),
-            ("images", not strange, f"{strange[:1]} is no image with a tag or digest"),
-            ("zone", request.zone is None or bool(_ZONE.fullmatch(request.zone)), "is no zone"),
-            ("size_gib", request.size_gib is None or request.size_gib >= 10, "at least 10 GiB"),
-            (
-                "network",
-                request.network is None or bool(_SUBNETWORK.fullmatch(request.network)),
-                "is no regions/<region>/subnetworks/<name>",
-            ),
-        ],
-        "the trigger",
-    )
-    return request
-
-
 def service_spec(document: Any, *, source: str) -> ServiceSpec:
     """Decodes and checks a service document (parsed YAML).
 
@@ -291,62 +264,30 @@ def service_spec(document: Any, *, source: str) -> ServiceSpec:
     Raises:
         Invalid: with the path of the key and what was expected.
     """
-    spec = _decode(ServiceSpec, document, source)
-    _rules(_service_rules(spec), source)
+    spec = decoded(ServiceSpec, document, source)
+    check_rules(_service_rules(spec), source)
     return spec
 
 
 def cluster_spec(document: Any, *, source: str) -> ClusterSpec:
     """Decodes and checks a cluster document (parsed YAML). Raises Invalid as `service_spec` does."""
-    spec = _decode(ClusterSpec, document, source)
-    rules = [("cluster", bool(_NAME.fullmatch(spec.cluster)), _name_rule(spec.cluster))]
-    if (images := spec.node_images) is not None:
-        rules += [
-            ("node_images.zone", bool(_ZONE.fullmatch(images.zone)), f"{images.zone!r} is no zone"),
-            (
-                "node_images.subnetwork",
-                bool(_SUBNETWORK.fullmatch(images.subnetwork)),
-                f"{images.subnetwork!r} is no regions/<region>/subnetworks/<name>",
-            ),
-            ("node_images.build_within", 60 <= images.build_within <= 86400, "60s to 24h"),
-        ]
-    _rules(rules, source)
+    spec = decoded(ClusterSpec, document, source)
+    check_rules([("cluster", bool(_NAME.fullmatch(spec.cluster)), _name_rule(spec.cluster))], source)
+    if spec.node_images is not None:
+        check_rules(_node_rules(spec.node_images), source)
     return spec
 
 
-def release_request(conf: Mapping[str, Any], known: frozenset[str]) -> ReleaseRequest:
-    """Checks a run's conf against the form's own keys.
-
-    Airflow accepts unknown conf keys and then quietly uses the default, so a mistyped key would release
-    the wrong thing.
-
-    Args:
-        conf: what was sent with the trigger.
-        known: names of the DAG's params.
-    """
-    _known(conf, known)
-    chosen = {k: v or None for k, v in conf.items() if k in ("revision", "image")}
-    request = _decode(ReleaseRequest, chosen, "the trigger")
-    if request.image is not None and not _IMAGE.fullmatch(request.image):
-        raise Invalid("image", f"{request.image!r} is no image with a tag or digest", document="the trigger")
-    return request
-
-
-def _known(conf: Mapping[str, Any], known: frozenset[str]) -> None:
-    for key in conf.keys() - known:
-        raise Invalid(
-            key, f"is not a parameter of this DAG; known: {', '.join(sorted(known))}", document="the trigger"
-        )
-
-
-def _decode(cls: type[T], document: Any, source: str) -> T:
+def decoded(cls: type[T], document: Any, source: str) -> T:
+    """Decodes; an error names the document, too."""
     try:
         return decode(cls, document)
     except Invalid as e:
         raise Invalid(e.path, e.problem, document=source) from None
 
 
-def _rules(rules: list[tuple[str, bool, str]], source: str) -> None:
+def check_rules(rules: list[tuple[str, bool, str]], source: str) -> None:
+    """Raises Invalid for the first (path, holds, problem) that does not hold."""
     for path, holds, problem in rules:
         if not holds:
             raise Invalid(path, problem, document=source)
@@ -356,6 +297,28 @@ def _name_rule(name: str) -> str:
     return (
         f"{name!r} must be lower-case letters, digits and dashes, start with a letter, 40 characters at most"
     )
+
+
+def _node_rules(images: NodeImages) -> list[tuple[str, bool, str]]:
+    pool, standard, path = images.node_pool, images.mode == "standard", "node_images.node_pool"
+    return [
+        ("node_images.zone", bool(ZONE.fullmatch(images.zone)), f"{images.zone!r} is no zone"),
+        (
+            "node_images.subnetwork",
+            bool(SUBNETWORK.fullmatch(images.subnetwork)),
+            f"{images.subnetwork!r} is no regions/<region>/subnetworks/<name>",
+        ),
+        ("node_images.build_within", 60 <= images.build_within <= 86400, "must be 60s to 24h"),
+        (path, pool is not None or not standard, "is needed in mode standard: {machine: ..., max: ...}"),
+        (
+            path,
+            pool is None or standard,
+            f"is for mode standard; in mode {images.mode} GKE chooses the nodes",
+        ),
+        (f"{path}.machine", pool is None or bool(pool.machine), "must name a machine type"),
+        (f"{path}.max", pool is None or pool.max >= 1, "must be 1 or more"),
+        (f"{path}.disk_gib", pool is None or pool.disk_gib >= 30, "must be 30 GiB or more"),
+    ]
 
 
 def _service_rules(s: ServiceSpec) -> list[tuple[str, bool, str]]:
@@ -374,7 +337,7 @@ def _service_rules(s: ServiceSpec) -> list[tuple[str, bool, str]]:
         ("model.repo", bool(_REPO.fullmatch(s.model.repo)), f"{s.model.repo!r} is not <owner>/<name>"),
         (
             "engine.image",
-            bool(_IMAGE.fullmatch(s.engine.image)),
+            bool(IMAGE.fullmatch(s.engine.image)),
             f"{s.engine.image!r} needs a tag or a digest",
         ),
         ("engine.max_model_len", s.engine.max_model_len > 0, "must be above 0"),

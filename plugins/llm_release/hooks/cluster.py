@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llm_release.clients.kubernetes import Kubernetes
     from llm_release.clients.machines import Machines
     from llm_release.clients.node_logs import NodeLogs
+    from llm_release.clients.node_pools import NodePools
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -71,6 +72,18 @@ class ClusterHook:
         endpoint = self._endpoint("logging")
         return NodeLogs(
             project=self.cluster.project, credentials=self._gapic_credentials(endpoint), endpoint=endpoint
+        )
+
+    def node_pools(self) -> NodePools:
+        from llm_release.clients.node_pools import NodePools
+
+        endpoint, spec = self._endpoint("container"), self.cluster
+        return NodePools(
+            project=spec.project,
+            location=spec.location,
+            cluster=spec.gke_cluster,
+            credentials=self._gapic_credentials(endpoint),
+            endpoint=endpoint,
         )
 
     def hub(self) -> Hub:

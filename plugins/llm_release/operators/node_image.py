@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_release.core.spec import ImageRequest, image_request
+from llm_release.core.request import ImageRequest, image_request
 from llm_release.operators.waiting import WaitingOperator
 from llm_release.steps.world import Surroundings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from llm_release.core.errors import ReleaseError
-from llm_release.core.spec import release_request
+from llm_release.core.request import release_request
 from llm_release.core.strict import encode
 from llm_release.operators.failures import raise_for_airflow
 from llm_release.steps import manifests
@@ -40,8 +40,7 @@ class PlatformOperator(BaseOperator):
         release_request(dict(context["dag_run"].conf or {}), frozenset(context["dag"].params))
         home = hooks.home()
         cluster = manifests.cluster(home, self.cluster)
-        specs = [manifests.service(home, name) for name in manifests.services(home)]
-        namespaces = sorted({s.namespace for s in specs if s.cluster == self.cluster})
+        namespaces = sorted({s.namespace for s in manifests.services_on(home, self.cluster)})
         done = platform.run(
             home, cluster, kube=hooks.ClusterHook(cluster).kubernetes(), namespaces=namespaces
         )

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llm_release.core.errors import ReleaseError
-from llm_release.core.spec import release_request
+from llm_release.core.request import release_request
 from llm_release.core.strict import encode
 from llm_release.operators.waiting import WaitingOperator
 from llm_release.steps import manifests
@@ -28,6 +28,7 @@ STEPS = {
     "stage.publish": "publish",
     "stage.node_image": "node_image",
     "stage.verify_image": "verify_image",
+    "stage.nodes": "nodes",
     "roll_out.deploy": "deploy",
     "roll_out.identify": "identify",
     "roll_out.cold_start": "cold_start",
@@ -36,6 +37,7 @@ STEPS = {
     "decide.verdict": "verdict",
     "promote.switch": "switch",
     "promote.drain": "drain",
+    "promote.retire_nodes": "retire_nodes",
     "close.tidy": "tidy",
     "close.record": "record",
     "close.unlock": "unlock",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent
-from llm_release.core.spec import ImageRequest
+from llm_release.core.request import ImageRequest
 from llm_release.steps import image_build, image_verify, image_work
 from llm_release.steps.image_work import Wanted
 from llm_release.steps.node_image import NodeImage

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from llm_release.core import bootdisk, template, volume
 from llm_release.core import names as n
+from llm_release.core import nodeplace, template, volume
 from llm_release.core.errors import Permanent
 from llm_release.core.names import Names
 from llm_release.core.release import Release
@@ -23,7 +23,6 @@ GATE_CPU = "1"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "HOME": "/tmp"}
 """A serving pod never asks the hub for anything: what it serves is on its volume."""
 
-PLATFORM = ("storage-class", "release-cluster-role")
 STAGED = (
     "staging-pv",
     "staging-pvc",
@@ -56,6 +55,12 @@ def cluster(home: Path, name: str) -> ClusterSpec:
 
 def services(home: Path) -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in (home / "include/services").glob("*.yaml")))
+
+
+def services_on(home: Path, cluster: str) -> tuple[ServiceSpec, ...]:
+    """Every service that a cluster has. Raises Invalid when any service's file is wrong."""
+    found = [service(home, name) for name in services(home)]
+    return tuple(s for s in found if s.cluster == cluster)
 
 
 def clusters(home: Path) -> tuple[str, ...]:
@@ -202,7 +207,7 @@ def _values(spec: ServiceSpec, cluster: ClusterSpec, release: Release, prompts: 
         "MODEL_PATH": who.model_path,
         "ENGINE_ARGS": _engine_args(spec),
         "ENGINE_ENV": env({**OFFLINE, **spec.engine.env}),
-        "SERVING_SELECTOR": _serving_selector(spec, cluster, release),
+        "SERVING_SELECTOR": serving_selector(spec, cluster, release),
         "CPU": spec.engine.cpu,
         "MEMORY": spec.engine.memory,
         "GPUS": str(spec.accelerator.count),
@@ -244,13 +249,16 @@ def _engine_args(spec: ServiceSpec) -> list[str]:
     return [*args, *e.extra_args]
 
 
-def _serving_selector(spec: ServiceSpec, cluster: ClusterSpec, release: Release) -> dict[str, str]:
-    chosen = {"cloud.google.com/gke-accelerator": spec.accelerator.type, **cluster.serving.node_selector}
-    if spec.accelerator.spot:
-        chosen["cloud.google.com/gke-spot"] = "true"
-    if cluster.node_images is not None:
-        chosen |= bootdisk.Names(release.image.rpartition("@")[2]).node_selector(cluster.project)
-    return chosen
+def serving_selector(spec: ServiceSpec, cluster: ClusterSpec, release: Release) -> dict[str, str]:
+    """The nodeSelector of a release's pods."""
+    return nodeplace.selector(
+        release.image.rpartition("@")[2],
+        cluster.node_images,
+        project=cluster.project,
+        accelerator=spec.accelerator,
+        zone=release.zone,
+        more=cluster.serving.node_selector,
+    )
 
 
 def _yaml(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from llm_release.clients.kubernetes import Kubernetes, Ref
 from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent
-from llm_release.core.spec import ClusterSpec
+from llm_release.core.spec import ClusterSpec, NodeImages
 from llm_release.steps import manifests
 
 ACCOUNTS = ("llm-hydrator", "llm-server", "llm-gate")
@@ -59,8 +59,7 @@ def _objects(home: Path, cluster: ClusterSpec, namespaces: Sequence[str]) -> Ite
     yield manifests.render(home, "release-cluster-role", {})
     yield manifests.render(home, "release-cluster-role-binding", {"SUBJECTS": subjects})
     if cluster.node_images is not None:
-        images = f"projects/{cluster.project}/global/images/{bootdisk.PREFIX}.*"
-        yield manifests.render(home, "allowlist", {"IMAGES": images})
+        yield from _for_nodes(home, cluster, cluster.node_images, subjects)
     for namespace in namespaces:
         values = {"NAMESPACE": namespace}
         yield manifests.render(home, "namespace", values)
@@ -72,3 +71,15 @@ def _objects(home: Path, cluster: ClusterSpec, namespaces: Sequence[str]) -> Ite
             )
         yield manifests.render(home, "release-role", values)
         yield manifests.render(home, "release-role-binding", {**values, "SUBJECTS": subjects})
+
+
+def _for_nodes(
+    home: Path, cluster: ClusterSpec, images: NodeImages, subjects: list[dict[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """What nodes with secondary boot disks need: an allow-list where GKE makes the pools, rights where we do."""
+    if images.mode == "standard":
+        yield manifests.render(home, "node-cluster-role", {})
+        yield manifests.render(home, "node-cluster-role-binding", {"SUBJECTS": subjects})
+        return
+    pattern = f"projects/{cluster.project}/global/images/{bootdisk.PREFIX}.*"
+    yield manifests.render(home, "allowlist", {"IMAGES": pattern})

@@ -25,6 +25,13 @@ RIGHTS = (
     ("create", "coordination.k8s.io", "leases", ""),
 )
 
+NODE_RIGHTS = {
+    "autopilot": ("list", "node.gke.io", "gcpresourceallowlists"),
+    "standard": ("patch", "", "nodes"),
+    "compute-class": ("create", "cloud.google.com", "computeclasses"),
+}
+"""By the cluster's way to nodes with a secondary boot disk; `platform` grants more, this is the sign that it did."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
@@ -72,6 +79,14 @@ def _rights(world: World) -> Iterator[ReleaseError]:
             )
     if not world.kube.may("create", "", "persistentvolumes", ""):
         yield _platform(world, "the connection may not create persistentvolumes")
+
+
+def _node_rights(world: World) -> Iterator[ReleaseError]:
+    if world.cluster.node_images is None:
+        return
+    verb, group, resource = NODE_RIGHTS[world.cluster.node_images.mode]
+    if not world.kube.may(verb, group, resource, ""):
+        yield _platform(world, f"the connection may not {verb} {resource}")
 
 
 def _storage_class(world: World) -> Iterator[ReleaseError]:
@@ -152,6 +167,7 @@ def _platform(world: World, problem: str) -> Permanent:
 CHECKS: tuple[tuple[str, Callable[[World], Iterator[ReleaseError]]], ...] = (
     ("namespace and service accounts", _namespace),
     ("rights in the cluster", _rights),
+    ("rights for nodes with boot disks", _node_rights),
     ("storage class keeps disks", _storage_class),
     ("disk size, throughput and name", _disk),
     ("volume names are free", _volumes),

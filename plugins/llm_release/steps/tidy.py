@@ -1,4 +1,4 @@
-"""Leaves nothing behind: gate Jobs, prompts, the preview; and of a candidate that was not promoted, its pods.
+"""Leaves nothing behind: gate Jobs, prompts, the preview; of a candidate that was not promoted, its pods and nodes.
 
 GPUs are dear, so the candidate's Deployment goes first, once its logs are kept. The sealed volume stays
 for a retry. Runs at the end of every run that took the Lease, whatever happened in it.
@@ -15,7 +15,7 @@ from llm_release.clients.kubernetes import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError
 from llm_release.core.readiness import Job
-from llm_release.steps import deploy, evidence, image_work, lock, observe
+from llm_release.steps import deploy, evidence, image_work, lock, observe, retire_nodes
 from llm_release.steps.world import Wait, World
 
 
@@ -56,6 +56,8 @@ def run(world: World) -> Tidied | Wait:
     if ending is not None:
         return ending
     removed += image_work.remove_disks(world, want) if want else []
+    if not serves and isinstance(left := retire_nodes.remove(world, closing=True), Wait):
+        return left
     return Tidied(tuple(removed), tuple(logs))
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llm_release.clients.compute import Disks
     from llm_release.clients.kubernetes import Kubernetes
     from llm_release.clients.machines import Machines
+    from llm_release.clients.node_pools import NodePools
+    from llm_release.clients.operations import Operation
 
 LOG_EVERY_S = 5.0
 _SCRIPT_ENDED = "Finished running startup scripts"
@@ -41,6 +43,7 @@ class Look:
     _said: str = ""
     _log_at: float = 0.0
     _machines: Machines | None = None
+    _node_pools: NodePools | None = None
     _read_to: int = 0
     _printed: str = ""
 
@@ -131,13 +134,10 @@ class Look:
         return Readiness("waiting", said)
 
     def _operation(self) -> Readiness:
-        found = self.disks.operation(self.wait.zone, self.wait.name)
-        if not found.done:
-            return Readiness("waiting", f"operation {found.name} is running.")
-        if found.error:
-            again = not isinstance(found.error, Permanent)
-            return Readiness("failed", found.error.cause, found.error.next_action, final=True, again=again)
-        return Readiness("done", f"operation {found.name} is done.")
+        return _change(self.disks.operation(self.wait.zone, self.wait.name))
+
+    def _node_pool(self) -> Readiness:
+        return _change(self.node_pools.operation(self.wait.name))
 
     def _pods(self) -> Readiness:
         left = self.kube.pods(self.wait.namespace, self.wait.name)
@@ -164,6 +164,12 @@ class Look:
         if self._machines is None:
             self._machines = self.connect.machines()
         return self._machines
+
+    @property
+    def node_pools(self) -> NodePools:
+        if self._node_pools is None:
+            self._node_pools = self.connect.node_pools()
+        return self._node_pools
 
     @property
     def kube(self) -> Kubernetes:
@@ -197,6 +203,15 @@ class Look:
             return ""
         self._said = line
         return line
+
+
+def _change(found: Operation) -> Readiness:
+    if not found.done:
+        return Readiness("waiting", f"operation {found.name} is running.")
+    if found.error:
+        again = not isinstance(found.error, Permanent)
+        return Readiness("failed", found.error.cause, found.error.next_action, final=True, again=again)
+    return Readiness("done", f"operation {found.name} is done.")
 
 
 def _clock(unix: float) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from llm_release.core.errors import Permanent
 from llm_release.core.names import Names
 from llm_release.core.release import Release
-from llm_release.core.spec import ClusterSpec, ReleaseRequest, ServiceSpec
+from llm_release.core.request import ReleaseRequest
+from llm_release.core.spec import ClusterSpec, ServiceSpec
 from llm_release.core.strict import decode
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llm_release.clients.kubernetes import Kubernetes
     from llm_release.clients.machines import Machines
     from llm_release.clients.node_logs import NodeLogs
+    from llm_release.clients.node_pools import NodePools
     from llm_release.clients.registry import Registry
     from llm_release.clients.store import Store
 
@@ -45,6 +47,7 @@ class Connect(Protocol):
     def disks(self) -> Disks: ...
     def machines(self) -> Machines: ...
     def node_logs(self) -> NodeLogs: ...
+    def node_pools(self) -> NodePools: ...
     def hub(self) -> Hub: ...
     def registry(self) -> Registry: ...
     def store(self) -> Store: ...
@@ -56,8 +59,8 @@ class Wait:
 
     `kind` says what is looked at: a ``job`` or a ``deployment`` by namespace and name, an ``operation`` of
     Compute by zone (empty: a global one) and name, a ``disk`` by zone and name to be ready and unused, a ``machine``
-    by zone and name to say its result, an ``image`` by name to be ready, ``pods`` with the selector
-    `name` to be gone, a volume's ``attachments`` by PV name to be gone, or ``time`` to pass.
+    by zone and name to say its result, an ``image`` by name to be ready, a ``node_pool`` operation of GKE by name,
+    ``pods`` with the selector `name` to be gone, a volume's ``attachments`` by PV name to be gone, or ``time`` to pass.
     """
 
     kind: str
@@ -123,6 +126,10 @@ class Surroundings:
     @cached_property
     def node_logs(self) -> NodeLogs:
         return self.connect.node_logs()
+
+    @cached_property
+    def node_pools(self) -> NodePools:
+        return self.connect.node_pools()
 
     @cached_property
     def hub(self) -> Hub:

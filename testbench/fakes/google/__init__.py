@@ -7,7 +7,7 @@
   OAuth token service                   /token
   the bench's own control               /_bench/...          GET /healthz answers when it is up
 
-Request bodies are parsed by google-cloud-compute's classes: an unknown field is a 400. Changes are operations
+Request bodies are parsed by Google's own message classes: an unknown field is a 400. Changes are operations
 that run later. State is in <state>/google.json, changes are listed in <state>/writes.jsonl.
 
 Control (JSON; no authentication):
@@ -20,7 +20,8 @@ Control (JSON; no authentication):
     {"kind": "api-error", "code": 503, "reason": "backendError", "match": "GET .*/disks/", "count": 3}
     {"kind": "api-slow", "seconds": 2, "match": "clusters"}
   `match` is a regular expression searched in "METHOD path" of a call, or in "type target" of an operation
-  (types: insert, update, delete, attachDisk, detachDisk, resizeDisk, setLabels, createSnapshot).
+  (types: insert, update, delete, attachDisk, detachDisk, resizeDisk, setLabels, createSnapshot; of GKE
+  CREATE_NODE_POOL and DELETE_NODE_POOL).
   POST /_bench/revoke                       every token given out so far is refused; DELETE takes it back
   GET  /_bench/writes?since=UNIX            mutating requests
   GET  /_bench/resources                    everything that is held

@@ -1,7 +1,7 @@
-"""Container v1 (GKE): clusters.get, clusters.list, one node pool; operations.list is empty.
+"""Container v1 (GKE): clusters.get, clusters.list; node pools are in node_pools.py.
 
 There is one cluster, whose endpoint and CA are those of the bench's API server. The answer goes through
-google-cloud-container's own classes, so a field that GKE does not have fails here. Node pools cannot be changed.
+google-cloud-container's own classes, so a field that GKE does not have fails here.
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ import json
 
 from google.cloud import container_v1
 
-from testbench.fakes.google import errors
+from testbench.fakes.google import node_pools
 from testbench.fakes.google.calls import Call, Endpoint
 from testbench.fakes.google.messages import Resource
 
 
 def get(call: Call) -> Resource:
-    settings = call.cloud.settings
-    where = f"projects/{call['project']}/locations/{call['location']}/clusters/{call['name']}"
-    known = (settings.project, settings.location, settings.cluster)
-    if (call["project"], call["location"], call["name"]) != known:
-        raise errors.ApiError(404, "notFound", f"Not found: {where}.")
+    node_pools.check_cluster(call, call["name"])
     return _document(call)
 
 
@@ -31,21 +27,10 @@ def list_(call: Call) -> Resource:
     return {"clusters": [_document(call)]} if here else {}
 
 
-def operations(call: Call) -> Resource:
-    return {}
-
-
 def _document(call: Call) -> Resource:
     settings = call.cloud.settings
     endpoint = settings.api_server.removeprefix("https://").rstrip("/")
     name = f"projects/{settings.project}/locations/{settings.location}/clusters/{settings.cluster}"
-    pool = container_v1.NodePool(
-        name="default-pool",
-        version=settings.cluster_version,
-        status=container_v1.NodePool.Status.RUNNING,
-        locations=[settings.zone],
-        self_link=f"{settings.url}/v1/{name}/nodePools/default-pool",
-    )
     cluster = container_v1.Cluster(
         name=settings.cluster,
         id="0" * 63 + "1",
@@ -61,18 +46,18 @@ def _document(call: Call) -> Resource:
         ),
         autopilot=container_v1.Autopilot(enabled=settings.autopilot),
         services_ipv4_cidr="10.96.0.0/16",
-        node_pools=[] if settings.autopilot else [pool],
         self_link=f"{settings.url}/v1/{name}",
     )
     text = container_v1.Cluster.to_json(
         cluster, use_integers_for_enums=False, always_print_fields_with_no_presence=False
     )
-    return dict(json.loads(text))
+    pools = node_pools.documents(call)
+    return dict(json.loads(text)) | ({"nodePools": pools} if pools else {})
 
 
 _PARENT = "projects/{project}/(?:locations|zones)/{location}"
 ENDPOINTS = (
     Endpoint("GET", f"{_PARENT}/clusters", list_, "container.clusters.list"),
     Endpoint("GET", f"{_PARENT}/clusters/{{name}}", get, "container.clusters.get"),
-    Endpoint("GET", f"{_PARENT}/operations", operations, "container.operations.list"),
+    *node_pools.ENDPOINTS,
 )

@@ -97,7 +97,8 @@ class Faults:
                 stuck = True
             elif fault.kind == "stockout":
                 zone = target.partition("/zones/")[2].partition("/")[0]
-                said = f"The zone '{zone}' does not have enough resources available to fulfill the request."
+                where = f"zone '{zone}'" if zone else "location of the node pool"
+                said = f"The {where} does not have enough resources available to fulfill the request."
                 error = ApiError(503, STOCKOUT, said)
             else:
                 error = ApiError(fault.code, fault.reason, fault.message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from google.cloud import compute_v1
+from google.cloud import compute_v1, container_v1
 from google.protobuf import json_format
 
 from testbench.fakes.google.errors import ApiError
@@ -26,6 +26,7 @@ _CLASSES: dict[str, Any] = {
     "zoneSetLabels": compute_v1.ZoneSetLabelsRequest,
     "globalSetLabels": compute_v1.GlobalSetLabelsRequest,
     "instancesSetLabels": compute_v1.InstancesSetLabelsRequest,
+    "createNodePool": container_v1.CreateNodePoolRequest,
     "testPermissions": compute_v1.TestPermissionsRequest,
 }
 

@@ -120,7 +120,7 @@ class Service:
         call = Call(cloud=self._cloud, request=request, principal=principal, parts=found[1])
         if endpoint.handle in _WAITING:
             return endpoint.handle(call)
-        if request.method == "GET" or table is not COMPUTE:
+        if request.method == "GET" or table is MANAGER:
             with self._cloud.state.lock:
                 return copy.deepcopy(endpoint.handle(call))
         with self._cloud.state.changing():
@@ -142,7 +142,7 @@ class Service:
 
     def _changed(self, call: Call, endpoint: Endpoint, path: str) -> Resource:
         answer = endpoint.handle(call)
-        if answer.get("kind") == "compute#operation":
+        if "operationType" in answer:
             line = {
                 "time": time.time(),
                 "principal": call.principal,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llm_release.core.spec import ColdStartGate, release_request, service_spec
+from llm_release.core.request import release_request
+from llm_release.core.spec import ColdStartGate, cluster_spec, service_spec
 from llm_release.core.strict import Invalid, Seconds
 
 GOOD: dict[str, Any] = {
@@ -122,6 +123,76 @@ def test_service_and_namespace_leave_room_for_the_release_id_in_a_disk_name() ->
     document["namespace"] = "b" * 17
     with pytest.raises(Invalid, match="leaves room for 46"):
         service_spec(document, source="x")
+
+
+CLUSTER: dict[str, Any] = {
+    "cluster": "prod",
+    "connection": "google_cloud_default",
+    "project": "acme",
+    "location": "us-central1",
+    "gke_cluster": "llm",
+    "store": {"bucket": "releases"},
+    "toolbox": "us-docker.pkg.dev/acme/llm/toolbox:v1",
+}
+IMAGES: dict[str, Any] = {
+    "mode": "autopilot",
+    "zone": "us-central1-a",
+    "subnetwork": "regions/r/subnetworks/s",
+}
+POOL = {"machine": "g2-standard-24", "max": 4}
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES,
+        IMAGES | {"mode": "compute-class"},
+        IMAGES | {"mode": "standard", "node_pool": POOL},
+        IMAGES | {"mode": "standard", "node_pool": POOL | {"disk_gib": 200, "service_account": "a@b"}},
+    ],
+)
+def test_each_way_to_nodes_with_a_boot_disk_can_be_chosen(images: dict[str, Any]) -> None:
+    found = cluster_spec(CLUSTER | {"node_images": images}, source="prod.yaml").node_images
+    assert found is not None
+    assert found.mode == images["mode"]
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (
+            IMAGES | {"mode": "nap"},
+            "node_images.mode: 'nap' is not one of 'autopilot', 'standard', 'compute-class'",
+        ),
+        (IMAGES | {"mode": "standard"}, "node_images.node_pool: is needed in mode standard"),
+        (
+            IMAGES | {"node_pool": POOL},
+            "node_images.node_pool: is for mode standard; in mode autopilot GKE chooses the nodes",
+        ),
+        (
+            IMAGES | {"mode": "compute-class", "node_pool": POOL},
+            "node_images.node_pool: is for mode standard",
+        ),
+        (IMAGES | {"mode": "standard", "node_pool": {"max": 1}}, "node_images.node_pool.machine: is missing"),
+        (
+            IMAGES | {"mode": "standard", "node_pool": POOL | {"machine": ""}},
+            "node_images.node_pool.machine: must name a machine type",
+        ),
+        (
+            IMAGES | {"mode": "standard", "node_pool": POOL | {"max": 0}},
+            "node_images.node_pool.max: must be 1 or more",
+        ),
+        (
+            IMAGES | {"mode": "standard", "node_pool": POOL | {"disk_gib": 10}},
+            "node_images.node_pool.disk_gib: must be 30 GiB or more",
+        ),
+    ],
+)
+def test_a_wrong_way_to_nodes_is_named_by_its_key(images: dict[str, Any], said: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        cluster_spec(CLUSTER | {"node_images": images}, source="include/clusters/prod.yaml")
+    assert said in refused.value.cause
+    assert "include/clusters/prod.yaml" in refused.value.next_action
 
 
 KNOWN = frozenset({"revision", "image"})

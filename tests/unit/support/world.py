@@ -71,7 +71,9 @@ class Surroundings:
 
     connect: Connected
     spec: ServiceSpec = field(default_factory=lambda: manifests.service(HOME, "sim"))
-    cluster: ClusterSpec = field(default_factory=lambda: manifests.cluster(HOME, "demo"))
+    cluster: ClusterSpec = field(
+        default_factory=lambda: dataclasses.replace(manifests.cluster(HOME, "demo"), node_images=None)
+    )
     facts: dict[str, Any] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
