@@ -185,6 +185,5 @@ sync -f $DISK
 umount $DISK
 e2fsck -fn $DEVICE > $WORK/fsck.log 2>&1 || refuse "the disk's file system is damaged: $(tail -n 1 $WORK/fsck.log)"
 blockdev --flushbufs $DEVICE
-rm -rf $WORK/root
 echo "layers=$(wc -l < $WORK/committed) used_kib=$used_kib trees=$(sha256sum < $WORK/snapshots.treehash | cut -d' ' -f1)" > "$DONE"
 sync

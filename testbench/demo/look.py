@@ -130,9 +130,22 @@ class Compute:
 
     def disk(self, zone: str, name: str) -> Disk | None:
         """The disk, or None when there is none."""
-        path = f"/compute/v1/projects/{self.project}/zones/{zone}/disks/{urllib.parse.quote(name)}"
-        found = _get(self.endpoint + path, {"authorization": f"Bearer {self.token.read_text().strip()}"})
+        found = self._asked(f"zones/{zone}/disks/{urllib.parse.quote(name)}")
         return None if found is None else Disk(id=str(found["id"]), access_mode=str(found.get("accessMode")))
+
+    def image(self, name: str) -> Mapping[str, Any] | None:
+        """The disk image as Compute shows it, or None when there is none."""
+        found: Mapping[str, Any] | None = self._asked(f"global/images/{urllib.parse.quote(name)}")
+        return found
+
+    def names(self, zone: str, kind: str) -> tuple[str, ...]:
+        """Of all instances, or all disks, in the zone."""
+        found = self._asked(f"zones/{zone}/{kind}") or {}
+        return tuple(item["name"] for item in found.get("items") or ())
+
+    def _asked(self, path: str) -> Any:
+        headers = {"authorization": f"Bearer {self.token.read_text().strip()}"}
+        return _get(f"{self.endpoint}/compute/v1/projects/{self.project}/{path}", headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from testbench.airflow.client import Airflow
@@ -100,6 +102,48 @@ def cold_start(stage: Stage, recorded: Mapping[str, Any], name: str) -> None:
     ledgers = stage.store.document(uri) if uri else None
     if record and ledgers:
         stage.report.starts[name] = starts.read(record, ledgers)
+
+
+def boot_disk(stage: Stage, run: Run, name: str) -> None:
+    """The engine's image came from a disk that was verified, and what built it is gone."""
+    made = runs.facts(stage.airflow, run, "stage.node_image")
+    image = stage.compute.image(str(made.get("image"))) or {}
+    labels = image.get("labels") or {}
+    stage.report.check(
+        f"{name}'s secondary boot disk image is the one the run recorded, and verified",
+        f"{made.get('image')} id {image.get('id')}, verified={labels.get('llm-release-verified')}",
+        bool(made) and image.get("id") == made.get("id") and labels.get("llm-release-verified") == "true",
+    )
+    started = runs.facts(stage.airflow, run, starts.STEP)
+    told = [r for r in started.get("reasons", ()) if "layers were on the boot disk" in r]
+    stage.report.check(
+        f"{name}'s container started from its layers",
+        "; ".join(told) or f"nobody said so: {'; '.join(started.get('reasons', ()))}",
+        bool(told) and all(_whole(reason) for reason in told),
+    )
+    zone = str(runs.facts(stage.airflow, run, "stage.disk").get("zone"))
+    there = [*stage.compute.names(zone, "instances"), *stage.compute.names(zone, "disks")]
+    left = [n for n in there if n.startswith(("llmr-build-", "llmr-verify-"))]
+    stage.report.check(
+        "no machine and no disk of the build is left", ", ".join(left) or "none in the zone", not left
+    )
+
+
+def boot_disk_used_again(stage: Stage, run: Run) -> None:
+    """One engine, one build: the image is older than the run."""
+    made = runs.facts(stage.airflow, run, "stage.node_image")
+    image = stage.compute.image(str(made.get("image"))) or {}
+    created = datetime.fromisoformat(image["creationTimestamp"]) if image else None
+    stage.report.check(
+        "B used the boot disk image of A's engine again",
+        f"{made.get('image')} made at {created}, B's run began at {run.started}",
+        created is not None and run.started is not None and created < run.started,
+    )
+
+
+def _whole(reason: str) -> bool:
+    found = re.search(r"(\d+) of (\d+) layers were on the boot disk", reason)
+    return found is not None and found[1] == found[2] != "0"
 
 
 def kept(stage: Stage, release_id: str) -> None:

@@ -81,6 +81,7 @@ def release(stage: Stage, *, name: str, revision: str) -> tuple[Run, Mapping[str
     proofs.serves(stage, pinned, name)
     proofs.sealed(stage, run, name)
     proofs.on_record(stage, run, pinned, recorded)
+    proofs.boot_disk(stage, run, name)
     proofs.cold_start(stage, recorded, name)
     return run, pinned
 
@@ -112,6 +113,7 @@ def takeover(
         had is not None and ready >= had[1] > 0,
     )
     proofs.kept(stage, str(old["id"]))
+    proofs.boot_disk_used_again(stage, run)
     stage.report.facts["handover"] = {
         "seconds_of_drain": round(change.drained_at - change.switched_at, 1),
         "requests": len(client.exchanges),

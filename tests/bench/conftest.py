@@ -15,13 +15,17 @@ import pytest
 
 from llm_release.clients.kubernetes import Kubernetes, Ref
 from llm_release.clients.operations import Operation
+from llm_release.core import bootdisk
 from llm_release.core.names import SERVICE
 from llm_release.core.request import ReleaseRequest
 from llm_release.core.spec import NodeImages
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import image_work, manifests, platform
+from llm_release.steps.image_work import Wanted
 from testbench import config
 from testbench.airflow import settings
+from testbench.images import odd
+from tests.bench.images import Work, surroundings
 from tests.bench.runner import HOME, Run
 from tests.bench.tools import until
 
@@ -125,7 +129,23 @@ def run(start: Callable[..., Run], connect: ClusterHook) -> Iterator[Run]:
     made.node_images = NODE_IMAGES
     made.until("open.lock")
     yield made
-    names = image_work.of_release(made.world()).names
+    remove_image(connect, image_work.of_release(made.world()).names)
+
+
+@pytest.fixture(scope="session")
+def nasty(connect: ClusterHook) -> str:
+    return odd.nasty()
+
+
+@pytest.fixture
+def work(connect: ClusterHook, nasty: str) -> Iterator[Work]:
+    made = Work(surroundings(connect, "node_image/one"), Wanted((nasty,), NODE_IMAGES))
+    yield made
+    remove_image(connect, made.want.names)
+
+
+def remove_image(connect: ClusterHook, names: bootdisk.Names) -> None:
+    """A disk image, and whatever builds or verifies it."""
     machines, disks = connect.machines(), connect.disks()
     for name in (names.builder, names.verifier):
         finished(connect, machines.delete_machine(config.ZONE, name))
