@@ -1,6 +1,6 @@
 # Everything a person does here. Needs Debian 12 (or a relative), root, Python 3.11 and the package registries.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast lint bench up down status doctor perf perf-hydrate perf-release lock
+.PHONY: help venv demo test test-fast lint bench up down status doctor perf perf-hydrate perf-release perf-bootdisk lock
 # Without bytecode each Airflow task would compile its imports anew.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH
 
@@ -45,13 +45,16 @@ status: venv ## What runs, and how to log in
 doctor: venv ## What this host lacks for the bench, and what to do about it
 	@$(PYTHON_ENV) -m testbench doctor
 
-perf: perf-hydrate perf-release ## Every measurement, as the tables of docs/performance.md
+perf: perf-hydrate perf-release perf-bootdisk ## Every measurement, as the tables of docs/performance.md
 
 perf-hydrate: venv ## The hydrator against hf download
 	@$(PYTHON_ENV) -m testbench.perf.hydrate
 
 perf-release: venv ## What orchestration adds to a release; needs the bench
 	@$(PYTHON_ENV) -m testbench.perf.orchestration
+
+perf-bootdisk: venv ## A secondary boot disk against a pull; needs the bench
+	@PYTHONPATH=plugins $(PYTHON_ENV) -m testbench.perf.bootdisk
 
 lock: ## Make requirements.lock from requirements*.txt; pins that still fit stay
 	@sh testbench/bootstrap.sh lock
