@@ -62,9 +62,9 @@ for tool in containerd ctr jq; do command -v $tool >/dev/null || missing+=" $too
 if [[ $missing ]]; then
   say "installing$missing"
   export DEBIAN_FRONTEND=noninteractive
-  for try in 1 2 3 4 5; do
+  for try in 1 2 3; do
     apt-get -q update && apt-get -q install -y --no-install-recommends containerd jq && break
-    [[ $try -lt 5 ]] || refuse "containerd could not be installed: apt-get failed 5 times"
+    [[ $try -lt 3 ]] || refuse "containerd could not be installed: apt-get failed 3 times"
     sleep $((try * 2))
   done
   for tool in containerd ctr jq; do command -v $tool >/dev/null || refuse "apt-get installed no $tool"; done

@@ -18,6 +18,8 @@ from testbench.images.oci import Registry
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000").decode("latin-1")
 """security.capability of a file that may bind low ports (cap_net_bind_service, version 2)."""
 _FILE_BYTES = 1 << 18
+_LARGE_BYTES = 12 << 20
+"""More than the smallest disk that a test makes."""
 
 
 def nasty(repository: str = "llm/nasty", *, architecture: str = "amd64") -> str:
@@ -29,6 +31,12 @@ def nasty(repository: str = "llm/nasty", *, architecture: str = "amd64") -> str:
     """
     registry = Registry(config.REGISTRY)
     layers = [registry.push_bytes(repository, tar(entries)) for entries in _NASTY]
+    large = io.BytesIO()
+    with tarfile.open(fileobj=large, mode="w") as archive:
+        info = entry("data/large")
+        info.size = _LARGE_BYTES
+        archive.addfile(info, io.BytesIO(random.Random(0).randbytes(_LARGE_BYTES)))
+    layers.append(registry.push_bytes(repository, large.getvalue()))
     digest = registry.push_image(
         repository,
         "v1",

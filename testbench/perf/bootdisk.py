@@ -92,7 +92,7 @@ def _built(hook: ClusterHook, wanted: Wanted) -> Iterator[Image]:
         yield verified
     finally:
         if not there:
-            image_work.end_machines(at, wanted)
+            _timed(at, lambda: image_work.end(at, wanted))
             at.machines.delete_image(wanted.names.image)
 
 

@@ -20,7 +20,7 @@ from llm_release.core.names import SERVICE
 from llm_release.core.request import ReleaseRequest
 from llm_release.core.spec import NodeImages
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import image_work, manifests, platform
+from llm_release.steps import manifests, platform
 from llm_release.steps.image_work import Wanted
 from testbench import config
 from testbench.airflow import settings
@@ -123,13 +123,15 @@ def _run(
 
 
 @pytest.fixture
-def run(start: Callable[..., Run], connect: ClusterHook) -> Iterator[Run]:
-    """A run that holds its lease, on a cluster that has secondary boot disks, and no image for its engine yet."""
+def run(start: Callable[..., Run]) -> Run:
+    """A run that holds its lease, on a cluster that has secondary boot disks.
+
+    The disk image of the light engine is left for the next test: it belongs to a digest, not to a release.
+    """
     made = start("v1")
     made.node_images = NODE_IMAGES
     made.until("open.lock")
-    yield made
-    remove_image(connect, image_work.of_release(made.world()).names)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -44,9 +45,8 @@ class Work:
 
     def end(self) -> None:
         """What a teardown does after a run that was killed."""
-        while (ending := image_work.end_machines(self.at, self.want)) is not None:
+        while (ending := image_work.end(self.at, self.want)) is not None:
             self.wait(ending)
-        image_work.remove_disks(self.at, self.want)
 
     def left(self) -> list[str]:
         """Machines and disks that are there."""
@@ -111,10 +111,11 @@ def unpacked(image: str, chains: tuple[str, ...]) -> Iterator[dict[str, Path]]:
     try:
         found: dict[str, Path] = {}
         for number, chain in enumerate(chains):
-            call("snapshots", "--snapshotter", "overlayfs", "view", f"look-{number}", chain)
-            mounts = call("snapshots", "--snapshotter", "overlayfs", "mounts", "/nowhere", f"look-{number}")
-            folders = [f for part in mounts.replace(",", " ").replace("=", " ").replace(":", " ").split()
-                       for f in [part] if f.endswith("/fs")]  # fmt: skip
+            # asked for in one call: nothing refers to a view, and containerd collects it at any time
+            mounts = call(
+                "snapshots", "--snapshotter", "overlayfs", "view", "--mounts", f"look-{number}", chain
+            )
+            folders = re.findall(r'/[^ :,="]+/snapshots/\d+/fs', mounts)
             found[chain] = Path(folders[0])
         yield found
     finally:

@@ -9,15 +9,16 @@ import pytest
 
 from llm_release.clients.kubernetes import Kubernetes, Ref
 from llm_release.hooks.cluster import ClusterHook
+from llm_release.steps import platform
 from testbench import bench, config
 from testbench.cluster import nodes, provisioner
 from testbench.cluster.node import BOOT_DISK_LABEL, Node
 from tests.bench.conftest import NAMESPACE
-from tests.bench.runner import Run
+from tests.bench.runner import HOME, Run
 from tests.bench.tools import until
 
 pytestmark = pytest.mark.timeout(300)
-ALLOWLIST = Ref("node.gke.io/v1", "GCPResourceAllowlist", "llm-release-test")
+ALLOWLIST = Ref("node.gke.io/v1", "GCPResourceAllowlist", "llm-release")
 
 
 @pytest.fixture
@@ -31,15 +32,14 @@ def built(run: Run) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def allowed(kube: Kubernetes, connect: ClusterHook) -> Iterator[None]:
-    kube.apply(allowlist(f"projects/{config.PROJECT}/global/images/llmr-engine-.*"))
-    yield
+def nothing_allowed(kube: Kubernetes, connect: ClusterHook) -> Iterator[None]:
+    """A cluster that was not prepared for secondary boot disks."""
     kube.delete(ALLOWLIST)
+    yield
+    platform.run(HOME, connect.cluster, kube=kube, namespaces=[NAMESPACE])
 
 
-def test_a_container_starts_from_the_layers_on_the_disk(
-    built: tuple[str, str], allowed: None, kube: Kubernetes
-) -> None:
+def test_a_container_starts_from_the_layers_on_the_disk(built: tuple[str, str], kube: Kubernetes) -> None:
     image, engine = built
     kube.apply(pod("boot-disk", image, engine))
     until(lambda: phase(kube, "boot-disk") == "Running", 90)
@@ -55,6 +55,7 @@ def test_a_container_starts_from_the_layers_on_the_disk(
     kube.delete(Ref("v1", "Pod", "boot-disk", NAMESPACE))
 
 
+@pytest.mark.usefixtures("nothing_allowed")
 def test_without_an_allow_list_the_pod_stays_pending(built: tuple[str, str], kube: Kubernetes) -> None:
     image, engine = built
     kube.apply(pod("no-allow-list", image, engine))

@@ -85,6 +85,7 @@ def told(what: str, *, service: str = "Compute") -> Iterator[None]:
         google_errors.BadRequest,
         google_errors.Forbidden,
         google_errors.NotFound,
+        google_errors.PreconditionFailed,
     ) as e:
         raise _refused(what, e) from e
     except (google_errors.TooManyRequests, google_errors.ServerError) as e:
@@ -104,7 +105,8 @@ def told(what: str, *, service: str = "Compute") -> Iterator[None]:
 def _refused(what: str, e: google_errors.GoogleAPICallError) -> ReleaseError:
     reason = next((str(d.get("reason", "")) for d in e.errors if isinstance(d, Mapping)), "")
     said = f"could not {what}: {_said(e)}."
-    if isinstance(e, google_errors.Conflict) or reason == "resourceInUseByAnotherResource":
+    changed = isinstance(e, google_errors.Conflict | google_errors.PreconditionFailed)
+    if changed or reason == "resourceInUseByAnotherResource":
         return Conflict(said, next_action="look at who uses it; nothing was forced.")
     if reason == "resourceNotReady":
         return Transient(said, next_action="the task will try again.")

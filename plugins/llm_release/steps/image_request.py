@@ -36,8 +36,9 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
+    """Nothing of the run is left."""
+
     STEP: ClassVar[str] = "end"
-    removed: tuple[str, ...]
 
 
 def resolve(at: Surroundings, request: ImageRequest) -> Resolved:
@@ -75,9 +76,9 @@ def verify(at: Surroundings, request: ImageRequest) -> VerifiedImage | Wait:
 def end(at: Surroundings, request: ImageRequest) -> Ended | Wait:
     """Whatever happened: no machine and no disk of this run stays."""
     if at.maybe(Resolved) is None:
-        return Ended(())
+        return Ended()
     want = _wanted(at)
-    return image_work.end_machines(at, want) or Ended(tuple(image_work.remove_disks(at, want)))
+    return image_work.end(at, want) or Ended()
 
 
 def _wanted(at: Surroundings) -> Wanted:

@@ -65,27 +65,26 @@ def check_ours(image: Image, names: Names) -> None:
         )
 
 
-def end_machines(at: Surroundings, wanted: Wanted) -> Wait | None:
-    """Deletes what this run started and did not end: it was killed, or its build failed."""
-    zone, ending = wanted.spec.zone, None
-    for name in (wanted.names.builder, wanted.names.verifier):
+def end(at: Surroundings, wanted: Wanted) -> Wait | None:
+    """Deletes the machines, then the disks that this run made and did not take away: it was killed, or it failed.
+
+    Returns: what to wait for before it is called again; None when nothing of this run is left.
+    """
+    zone, names = wanted.spec.zone, (wanted.names.builder, wanted.names.verifier)
+    mine = bootdisk.run_label(at.holder)
+    for name in names:
         machine = at.machines.machine(zone, name)
-        if machine is not None and machine.labels.get(bootdisk.RUN) == bootdisk.run_label(at.holder):
+        if machine is not None and machine.labels.get(bootdisk.RUN) == mine:
             at.log(f"deleting machine={name}")
-            ending = delete_machine(at, zone, name)
-    return ending
-
-
-def remove_disks(at: Surroundings, wanted: Wanted) -> list[str]:
-    """Of those machines, once they are gone. -> what was removed"""
-    zone, removed = wanted.spec.zone, []
-    for name in (wanted.names.builder, wanted.names.verifier):
+            return delete_machine(at, zone, name)
+    for name in names:
         disk = at.disks.get(zone, name)
-        mine = disk is not None and disk.labels.get(bootdisk.RUN) == bootdisk.run_label(at.holder)
-        if disk is not None and mine and not disk.users:  # else another run's machine works with it
-            at.disks.delete(zone, name)
-            removed.append(f"disk {name}")
-    return removed
+        # one that is in use is another run's machine's now
+        if disk is not None and disk.labels.get(bootdisk.RUN) == mine and not disk.users:
+            at.log(f"deleting disk={name}")
+            if (gone := at.disks.delete(zone, name)) is not None:
+                return operation(gone.name, zone, f"disk {name} to be deleted")
+    return None
 
 
 def labels_of(at: Surroundings, names: Names) -> dict[str, str]:

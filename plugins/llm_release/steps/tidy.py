@@ -44,8 +44,6 @@ def run(world: World) -> Tidied | Wait:
         removed += _gone(world, ref)
     removed += _gone(world, Ref("v1", "Service", who.preview, namespace))
     removed += _gone(world, Ref("v1", "ConfigMap", who.prompts, namespace))
-    want = image_work.of_release(world) if world.cluster.node_images is not None else None
-    ending = image_work.end_machines(world, want) if want else None
     for what in removed:
         world.log(f"removed {what}")
     selector = deploy.server_selector(world)
@@ -53,9 +51,10 @@ def run(world: World) -> Tidied | Wait:
         return Wait(
             "pods", selector, world.spec.rollout.stop_within + 60, "the candidate's pods to end", namespace
         )
-    if ending is not None:
-        return ending
-    removed += image_work.remove_disks(world, want) if want else []
+    if world.cluster.node_images is not None:
+        ending = image_work.end(world, image_work.of_release(world))
+        if ending is not None:
+            return ending
     if not serves and isinstance(left := retire_nodes.remove(world, closing=True), Wait):
         return left
     return Tidied(tuple(removed), tuple(logs))
