@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.operations import Operation
 from llm_release.core.names import SERVICE
 from llm_release.core.request import ReleaseRequest

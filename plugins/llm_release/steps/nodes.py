@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients import kube_nodes
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.clients.node_pools import Busy, Pool, PoolWish
 from llm_release.clients.operations import Operation
 from llm_release.core import nodeplace
