@@ -16,8 +16,8 @@ from llm_release.clients.node_pools import Busy, Pool, PoolWish
 from llm_release.clients.operations import Operation
 from llm_release.core import nodeplace
 from llm_release.core.bootdisk import Names
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Permanent, Transient
-from llm_release.core.spec import NodeImages
 from llm_release.steps import evidence, image_work, lock, manifests
 from llm_release.steps.verify_image import VerifiedImage
 from llm_release.steps.world import Wait, World

@@ -16,8 +16,8 @@ from llm_release.clients.machines import Machines
 from llm_release.clients.node_pools import NodePools
 from llm_release.clients.store import Store, connect
 from llm_release.core import bootdisk
+from llm_release.core.clusterspec import NodeImages, NodePool
 from llm_release.core.names import FIELD_MANAGER, MANAGED_BY
-from llm_release.core.spec import NodeImages, NodePool
 from llm_release.core.strict import encode
 from llm_release.steps import evidence, manifests
 from llm_release.steps.resolve import Resolved

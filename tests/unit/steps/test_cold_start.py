@@ -15,9 +15,10 @@ from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.node_logs import NodeLogs
 from llm_release.clients.store import Store, connect
 from llm_release.core import strict
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Transient, Unavailable
 from llm_release.core.ledgers import Ledgers
-from llm_release.core.spec import NodeImages, Seconds
+from llm_release.core.spec import Seconds
 from llm_release.steps import cold_start, record
 from llm_release.steps.refused import Refused
 from testbench.fakes.web import Request, Response, Server, as_json

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from llm_release.core import nodeplace
+from llm_release.core.clusterspec import NodePool
 from llm_release.core.errors import Conflict, Permanent, Transient
-from llm_release.core.spec import Accelerator, NodePool
+from llm_release.core.spec import Accelerator
 from llm_release.steps import manifests, nodes
 from llm_release.steps.world import Skipped, Wait, World
 from tests.unit.steps.conftest import NAMES, Bed

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from llm_release.core import nodeplace
+from llm_release.core.clusterspec import NodePool
 from llm_release.core.errors import Permanent
 from llm_release.core.names import RELEASE
-from llm_release.core.spec import Accelerator, NodePool
+from llm_release.core.spec import Accelerator
 from llm_release.steps import nodes, retire_nodes, tidy
 from llm_release.steps.world import Skipped, World
 from tests.unit.steps.conftest import Bed

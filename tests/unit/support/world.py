@@ -10,8 +10,9 @@ from typing import Any
 from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.node_logs import NodeLogs
 from llm_release.clients.store import Store
+from llm_release.core.clusterspec import ClusterSpec
 from llm_release.core.release import Release
-from llm_release.core.spec import ClusterSpec, ServiceSpec
+from llm_release.core.spec import ServiceSpec
 from llm_release.core.strict import encode
 from llm_release.steps import manifests
 from llm_release.steps.world import World
