@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.machines import Image
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import ReleaseError
-from llm_release.core.spec import NodeImages
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import image_build, image_verify, image_work, manifests
 from llm_release.steps.image_work import Wanted

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.operations import Operation
 from llm_release.core import bootdisk
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.names import SERVICE
 from llm_release.core.request import ReleaseRequest
-from llm_release.core.spec import NodeImages
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import manifests, platform
 from llm_release.steps.image_work import Wanted

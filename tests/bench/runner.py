@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.core.readiness import Readiness
 from llm_release.core.request import ReleaseRequest
-from llm_release.core.spec import NodeImages, ServiceSpec
+from llm_release.core.spec import ServiceSpec
 from llm_release.core.strict import encode
 from llm_release.operators.step import STEPS
 from llm_release.steps import manifests

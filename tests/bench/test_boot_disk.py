@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import platform
 from testbench import bench, config

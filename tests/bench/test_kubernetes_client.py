@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from llm_release.clients import kubernetes
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients import kube_objects
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.core.errors import Conflict, Permanent, Transient
 from tests.bench.conftest import NAMESPACE
 from tests.bench.tools import kubectl
@@ -85,7 +86,7 @@ def test_an_object_in_deletion_is_waited_for_and_made_anew(kube: Kubernetes, ref
 def test_an_object_that_stays_in_deletion_is_told_with_what_holds_it(
     kube: Kubernetes, ref: Ref, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes, "GONE_WITHIN_S", 0.5)
+    monkeypatch.setattr(kube_objects, "GONE_WITHIN_S", 0.5)
     in_deletion(kube, ref)
     with pytest.raises(Transient, match=r"in deletion .* llm-release\.test/hold"):
         kube.apply(body(ref, a="2"))
@@ -114,7 +115,7 @@ def test_of_two_writers_of_a_lease_the_second_is_refused(kube: Kubernetes, servi
 def test_a_log_that_is_not_there_is_empty_and_no_error(kube: Kubernetes) -> None:
     started = time.monotonic()
     assert kube.pod_log(NAMESPACE, "no-such-pod") == ""
-    assert time.monotonic() - started < kubernetes.TIMEOUT_S
+    assert time.monotonic() - started < kube_objects.TIMEOUT_S
 
 
 def _free(ref: Ref) -> None:

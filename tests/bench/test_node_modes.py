@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
+from llm_release.core.clusterspec import NodePool
 from llm_release.core.names import FIELD_MANAGER, MANAGED_BY
-from llm_release.core.spec import NodePool
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps.nodes import Nodes
 from llm_release.steps.retire_nodes import Retired

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.hooks.cluster import ClusterHook
 from testbench import bench
 from testbench.build import go

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.core.errors import Conflict, Permanent, ReleaseError
 from llm_release.core.spec import Seconds
 from llm_release.hooks.cluster import ClusterHook

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from llm_release.core.names import Names
-from llm_release.core.release import Release
 from llm_release.steps import manifests
+from tests.unit.support.release import DIGEST, release
 
 HOME = Path(__file__).resolve().parents[2]
 SERVICES = manifests.services(HOME)
-DIGEST = "@sha256:" + "d" * 64
 MAY_HOLD_THE_TOKEN = {"hydrate-job", "access-job"}
 
 Objects = dict[str, dict[str, Any]]
@@ -26,34 +25,22 @@ def objects(request: pytest.FixtureRequest) -> Objects:
     """Every object of one release, by manifest, the gates' Jobs too."""
     spec = manifests.service(HOME, request.param)
     cluster = manifests.cluster(HOME, spec.cluster)
-    release = Release(
-        id="0123456789",
-        service=spec.service,
+    pinned = release(
+        spec.service,
         cluster=spec.cluster,
         namespace=spec.namespace,
         repo=spec.model.repo,
-        revision="v1",
-        commit="c" * 40,
-        listing="sha256:" + "a" * 64,
-        weight_bytes=1 << 30,
-        total_bytes=1 << 30,
-        files=3,
         gated=True,
-        license=None,
-        image="registry.example/engine" + DIGEST,
-        image_tag="registry.example/engine:v1",
-        toolbox="registry.example/toolbox" + DIGEST,
         zone=spec.weights.zones[0],
-        probe_file="model.safetensors",
     )
-    made = manifests.release_manifests(HOME, spec=spec, cluster=cluster, release=release)
+    made = manifests.release_manifests(HOME, spec=spec, cluster=cluster, release=pinned)
     for kind in ("smoke", "load"):
         made[f"{kind}-job"] = manifests.gate_job(
             HOME,
             kind,
             spec=spec,
             cluster=cluster,
-            release=release,
+            release=pinned,
             attempt="1",
             url="http://10.0.0.1:8000",
             output="gs://bucket/x",
@@ -120,7 +107,7 @@ def test_a_published_volume_can_neither_be_written_nor_deleted_nor_taken(objects
 
 
 def test_images_are_named_by_digest(objects: Objects) -> None:
-    assert [(f, c["image"]) for f, c in containers(objects) if DIGEST not in c["image"]] == []
+    assert [(f, c["image"]) for f, c in containers(objects) if f"@{DIGEST}" not in c["image"]] == []
 
 
 def test_no_container_may_gain_rights(objects: Objects) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Objects, Ref
 from llm_release.core.nodeplace import RETIRING
 
 Json = Mapping[str, Any]
@@ -21,19 +21,19 @@ class Node:
     """We cordoned it."""
 
 
-def nodes(kube: Kubernetes, selector: str) -> tuple[Node, ...]:
+def nodes(kube: Objects, selector: str) -> tuple[Node, ...]:
     """Those that a label selector chooses."""
     return tuple(node(o) for o in kube.list("v1", "Node", "", selector))
 
 
-def cordon(kube: Kubernetes, name: str, *, retiring: bool) -> None:
+def cordon(kube: Objects, name: str, *, retiring: bool) -> None:
     """Lets no new pod onto the node, or (with False) lets them come again. A node that is gone is no error."""
     note = {RETIRING: "true" if retiring else "false"}
     patch = {"metadata": {"annotations": note}, "spec": {"unschedulable": retiring}}
     kube.merge(Ref("v1", "Node", name), patch)
 
 
-def movable_pods(kube: Kubernetes, name: str) -> tuple[str, ...]:
+def movable_pods(kube: Objects, name: str) -> tuple[str, ...]:
     """namespace/name of the pods on a node that would have to run elsewhere without it."""
     found = kube.list("v1", "Pod", "", fields=f"spec.nodeName={name}")
     return tuple(f"{o['metadata']['namespace']}/{o['metadata']['name']}" for o in found if movable(o))

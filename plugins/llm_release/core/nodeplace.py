@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 
 from llm_release.core import bootdisk
 from llm_release.core import names as n
-from llm_release.core.spec import Accelerator, NodeImages
+from llm_release.core.clusterspec import NodeImages
+from llm_release.core.spec import Accelerator
 
 ACCELERATOR = "cloud.google.com/gke-accelerator"
 SPOT = "cloud.google.com/gke-spot"

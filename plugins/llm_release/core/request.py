@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llm_release.core.spec import IMAGE, SUBNETWORK, ZONE, check_rules, decoded
+from llm_release.core.rules import IMAGE, SUBNETWORK, ZONE, check_rules, decoded
 from llm_release.core.strict import Invalid
 
 

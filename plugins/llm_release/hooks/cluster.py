@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_release.core.clusterspec import ClusterSpec
 from llm_release.core.errors import Permanent, Unavailable
-from llm_release.core.spec import ClusterSpec
 
 if TYPE_CHECKING:
     from llm_release.clients.compute import Disks

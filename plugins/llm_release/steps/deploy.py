@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.core import readiness
 from llm_release.core.errors import Permanent
 from llm_release.core.readiness import Pod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients.compute import READ_ONLY_MANY
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.core.errors import Permanent
 from llm_release.core.strict import encode
 from llm_release.steps import disk, evidence, jobs, lock

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import Permanent, Transient
 from llm_release.core.readiness import Pod

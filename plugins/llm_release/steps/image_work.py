@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from llm_release.core import bootdisk
 from llm_release.core.bootdisk import Names, Result
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Permanent, Transient
-from llm_release.core.spec import NodeImages
 from llm_release.steps.world import Skipped, Surroundings, Wait, World
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.core.errors import Permanent, Transient
 from llm_release.core.readiness import Job, Pod
 from llm_release.steps.world import Wait, World

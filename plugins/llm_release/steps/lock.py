@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.core import lease as core
 from llm_release.core.errors import Conflict
 from llm_release.core.lease import Lease

@@ -11,10 +11,11 @@ import yaml
 
 from llm_release.core import names as n
 from llm_release.core import nodeplace, template, volume
+from llm_release.core.clusterspec import ClusterSpec, cluster_spec
 from llm_release.core.errors import Permanent
 from llm_release.core.names import Names
 from llm_release.core.release import Release
-from llm_release.core.spec import ClusterSpec, ServiceSpec, cluster_spec, service_spec
+from llm_release.core.spec import ServiceSpec, service_spec
 from llm_release.core.strict import Invalid
 
 STARTUP_PERIOD_S = 2

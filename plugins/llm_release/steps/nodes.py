@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients import kube_nodes
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.clients.node_pools import Busy, Pool, PoolWish
 from llm_release.clients.operations import Operation
 from llm_release.core import nodeplace
 from llm_release.core.bootdisk import Names
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Permanent, Transient
-from llm_release.core.spec import NodeImages
 from llm_release.steps import evidence, image_work, lock, manifests
 from llm_release.steps.verify_image import VerifiedImage
 from llm_release.steps.world import Wait, World

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import Conflict
 from llm_release.core.plan import Live

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_release.clients.kubernetes import Kubernetes, Ref
+from llm_release.clients.kube_objects import Ref
+from llm_release.clients.kubernetes import Kubernetes
 from llm_release.core import bootdisk
+from llm_release.core.clusterspec import ClusterSpec, NodeImages
 from llm_release.core.errors import Permanent
-from llm_release.core.spec import ClusterSpec, NodeImages
 from llm_release.steps import manifests
 
 ACCOUNTS = ("llm-hydrator", "llm-server", "llm-gate")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients.compute import Disk
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.core import volume
 from llm_release.core.errors import Permanent, ReleaseError
 from llm_release.core.names import Names

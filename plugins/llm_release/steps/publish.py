@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm_release.clients.compute import READ_ONLY_MANY
-from llm_release.clients.kubernetes import Ref, refuse_foreign
+from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.core.errors import Conflict, Permanent, Transient
 from llm_release.steps import disk, evidence, lock
 from llm_release.steps.disk import Volume

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm_release.clients import kube_nodes
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.core import bootdisk, nodeplace
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_release.clients.compute import READ_ONLY_MANY
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.steps import disk, lock
 from llm_release.steps.disk import Volume
 from llm_release.steps.world import Wait, World

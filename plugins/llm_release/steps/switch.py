@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.core.errors import Conflict, Permanent, Transient
 from llm_release.core.plan import Live
 from llm_release.core.strict import encode

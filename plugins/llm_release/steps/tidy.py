@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.clients.kubernetes import Ref
+from llm_release.clients.kube_objects import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError
 from llm_release.core.readiness import Job

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from llm_release.core.clusterspec import ClusterSpec
 from llm_release.core.errors import Permanent
 from llm_release.core.names import Names
 from llm_release.core.release import Release
 from llm_release.core.request import ReleaseRequest
-from llm_release.core.spec import ClusterSpec, ServiceSpec
+from llm_release.core.spec import ServiceSpec
 from llm_release.core.strict import decode
 
 if TYPE_CHECKING:

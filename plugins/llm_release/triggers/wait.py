@@ -87,7 +87,7 @@ class WaitTrigger(BaseTrigger):
         return cluster.ClusterHook(manifests.cluster(cluster.home(), self.cluster))
 
     def _delete_job(self, wait: Wait) -> None:
-        from llm_release.clients.kubernetes import Ref
+        from llm_release.clients.kube_objects import Ref
 
         self._connect().kubernetes().delete(Ref("batch/v1", "Job", wait.name, wait.namespace))
         self.log.info("deleted Job %s/%s: its task was ended", wait.namespace, wait.name)

@@ -7,9 +7,9 @@ import pytest
 from llm_release.clients import kubernetes
 from llm_release.clients.kubernetes import Kubernetes
 from llm_release.core.errors import Permanent, ReleaseError, Transient, Unavailable
-from tests.unit.support.kube import Api
-from tests.unit.support.kube import api as api
-from tests.unit.support.kube import kube as kube
+from tests.unit.support.kube_api import KubeApi
+from tests.unit.support.kube_api import api as api
+from tests.unit.support.kube_api import kube as kube
 
 
 def test_a_pod_that_is_not_there_has_no_times_no_events_and_no_log(kube: Kubernetes) -> None:
@@ -19,7 +19,7 @@ def test_a_pod_that_is_not_there_has_no_times_no_events_and_no_log(kube: Kuberne
 
 
 def test_the_events_of_one_pod_are_told_typed_and_as_sentences_oldest_first(
-    api: Api, kube: Kubernetes
+    api: KubeApi, kube: Kubernetes
 ) -> None:
     about = {"name": "p", "fieldPath": "spec.containers{engine}"}
     api.put(
@@ -48,7 +48,7 @@ def test_the_events_of_one_pod_are_told_typed_and_as_sentences_oldest_first(
     }
 
 
-def test_the_log_is_read_from_its_beginning_with_times_and_a_bound(api: Api, kube: Kubernetes) -> None:
+def test_the_log_is_read_from_its_beginning_with_times_and_a_bound(api: KubeApi, kube: Kubernetes) -> None:
     api.put("v1", "Pod", "p")
     api.logs["p", "engine"] = "2026-11-21T15:07:33Z one\n2026-11-21T15:07:34Z two\n"
     assert kube.start_log("llm", "p", "engine") == ("2026-11-21T15:07:33Z one", "2026-11-21T15:07:34Z two")
@@ -58,7 +58,7 @@ def test_the_log_is_read_from_its_beginning_with_times_and_a_bound(api: Api, kub
     assert "tailLines" not in asked
 
 
-def test_a_container_that_waits_to_be_started_has_no_log(api: Api, kube: Kubernetes) -> None:
+def test_a_container_that_waits_to_be_started_has_no_log(api: KubeApi, kube: Kubernetes) -> None:
     api.put("v1", "Pod", "p")
     assert kube.start_log("llm", "p", "engine") == ()
 
@@ -67,7 +67,7 @@ def test_a_container_that_waits_to_be_started_has_no_log(api: Api, kube: Kuberne
     ("status", "kind"), [(403, Permanent), (429, Transient), (500, Transient), (503, Transient)]
 )
 def test_a_refusal_is_ours_and_names_what_was_asked_for(
-    api: Api, kube: Kubernetes, status: int, kind: type[ReleaseError]
+    api: KubeApi, kube: Kubernetes, status: int, kind: type[ReleaseError]
 ) -> None:
     api.put("v1", "Pod", "p")
     kube.pods("llm", "")  # discovery is done
@@ -81,7 +81,7 @@ def test_a_refusal_is_ours_and_names_what_was_asked_for(
     assert kube.pod_log("llm", "p") == "", "a log for a person is never worth a failure"
 
 
-def test_an_api_server_that_is_gone_is_unavailable(api: Api, kube: Kubernetes) -> None:
+def test_an_api_server_that_is_gone_is_unavailable(api: KubeApi, kube: Kubernetes) -> None:
     kube.pods("llm", "")
     kube._api.configuration.host = "http://127.0.0.1:1"
     with pytest.raises(Unavailable):

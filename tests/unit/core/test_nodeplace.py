@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from llm_release.core import bootdisk, nodeplace
-from llm_release.core.spec import Accelerator, NodeImages, NodePool
+from llm_release.core.clusterspec import NodeImages, NodePool
+from llm_release.core.spec import Accelerator
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 OTHER = "sha256:" + "f" * 64

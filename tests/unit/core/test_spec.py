@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from llm_release.core.clusterspec import cluster_spec
 from llm_release.core.request import release_request
-from llm_release.core.spec import ColdStartGate, cluster_spec, service_spec
+from llm_release.core.spec import ColdStartGate, service_spec
 from llm_release.core.strict import Invalid, Seconds
 
 GOOD: dict[str, Any] = {

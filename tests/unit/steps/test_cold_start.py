@@ -11,25 +11,24 @@ from typing import Any
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.node_logs import NodeLogs
 from llm_release.clients.store import Store, connect
 from llm_release.core import strict
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Transient, Unavailable
 from llm_release.core.ledgers import Ledgers
-from llm_release.core.spec import NodeImages, Seconds
+from llm_release.core.strict import Seconds
 from llm_release.steps import cold_start, record
 from llm_release.steps.refused import Refused
 from testbench.fakes.web import Request, Response, Server, as_json
-from tests.unit.support.gcs import gcs as gcs
-from tests.unit.support.kube import Api
-from tests.unit.support.kube import api as api
-from tests.unit.support.kube import kube as kube
-from tests.unit.support.world import DIGEST, HOLDER, RELEASE, Connected, Surroundings
+from tests.unit.support.kube_api import KubeApi
+from tests.unit.support.release import DIGEST, release
+from tests.unit.support.world import Run, lease
 
 TRACE = json.loads((Path(__file__).parents[1] / "core/traces/llm-sim-v1-no-node.json").read_text())
 TOTAL_S = 15
 """Of that trace, from 15:07:19 to 15:07:34."""
+RELEASE = release()
 OTHER = "fedcba9876"
 LABELS = {
     "llm-release/service": "sim",
@@ -39,7 +38,7 @@ LABELS = {
 
 
 def pod(
-    api: Api,
+    api: KubeApi,
     name: str,
     *,
     ready: str = "15:07:34",
@@ -78,22 +77,9 @@ def pod(
     api.logs[name, "engine"] = "\n".join(TRACE["log"]) if log else ""
 
 
-@pytest.fixture
-def store(gcs: str, request: pytest.FixtureRequest) -> Store:
-    return Store("llm-releases", request.node.name, connect(gcs, project="demo"))
-
-
-@pytest.fixture
-def run(api: Api, kube: Kubernetes, store: Store) -> Surroundings:
-    """A run that holds its lease, of a service that serves nothing yet."""
-    spec = {"holderIdentity": HOLDER, "leaseTransitions": 1}
-    api.put("coordination.k8s.io/v1", "Lease", "llm-release-sim", spec=spec)
-    return Surroundings(Connected(kube, store))
-
-
-def live(api: Api, release: str = OTHER) -> None:
-    annotations = {"llm-release/live": release}
-    selector = {"llm-release/release": release}
+def live(api: KubeApi, id: str = OTHER) -> None:
+    annotations = {"llm-release/live": id}
+    selector = {"llm-release/release": id}
     api.put("v1", "Service", "sim", metadata={"annotations": annotations}, spec={"selector": selector})
 
 
@@ -103,7 +89,7 @@ def kept(store: Store, release: str = RELEASE.id) -> Ledgers:
     return strict.decode(Ledgers, json.loads(found[0]))
 
 
-def left_by(store: Store, run: Surroundings, **changes: Any) -> None:
+def left_by(store: Store, run: Run, **changes: Any) -> None:
     """The live release left the ledgers of a run of this very step, changed in their one pod's."""
     cold_start.run(run.world())
     first = kept(store)
@@ -115,7 +101,7 @@ def left_by(store: Store, run: Surroundings, **changes: Any) -> None:
 
 
 def test_every_ready_pod_gets_a_ledger_in_the_facts_and_in_the_store(
-    api: Api, run: Surroundings, store: Store
+    api: KubeApi, run: Run, store: Store
 ) -> None:
     pod(api, "a")
     pod(api, "b", ready="15:07:36")
@@ -136,9 +122,7 @@ def test_every_ready_pod_gets_a_ledger_in_the_facts_and_in_the_store(
     assert strict.decode(cold_start.ColdStarted, json.loads(json.dumps(strict.encode(found)))) == found
 
 
-def test_the_log_has_the_table_with_the_live_release_beside_it(
-    api: Api, run: Surroundings, store: Store
-) -> None:
+def test_the_log_has_the_table_with_the_live_release_beside_it(api: KubeApi, run: Run, store: Store) -> None:
     pod(api, "a")
     left_by(store, run)
     live(api)
@@ -149,7 +133,7 @@ def test_the_log_has_the_table_with_the_live_release_beside_it(
 
 
 def test_a_budget_that_is_missed_refuses_with_the_facts_and_the_evidence(
-    api: Api, run: Surroundings, store: Store
+    api: KubeApi, run: Run, store: Store
 ) -> None:
     pod(api, "a")
     run.gate(budget=Seconds(TOTAL_S - 0.5))
@@ -161,7 +145,7 @@ def test_a_budget_that_is_missed_refuses_with_the_facts_and_the_evidence(
     assert kept(store).pods
 
 
-def test_a_budget_that_is_held_is_told(api: Api, run: Surroundings) -> None:
+def test_a_budget_that_is_held_is_told(api: KubeApi, run: Run) -> None:
     pod(api, "a")
     run.gate(budget=Seconds(TOTAL_S))
     found = cold_start.run(run.world())
@@ -171,7 +155,7 @@ def test_a_budget_that_is_held_is_told(api: Api, run: Surroundings) -> None:
 
 @pytest.mark.parametrize(("meant", "outcome"), [("warn", "WARN"), ("off", "PASS")])
 def test_a_start_slower_than_the_live_releases_is_told_and_goes_on(
-    api: Api, run: Surroundings, store: Store, meant: str, outcome: str
+    api: KubeApi, run: Run, store: Store, meant: str, outcome: str
 ) -> None:
     pod(api, "a")
     left_by(store, run)
@@ -186,7 +170,7 @@ def test_a_start_slower_than_the_live_releases_is_told_and_goes_on(
 
 
 def test_a_start_slower_than_the_live_releases_refuses_where_the_spec_says_so(
-    api: Api, run: Surroundings, store: Store
+    api: KubeApi, run: Run, store: Store
 ) -> None:
     pod(api, "a")
     left_by(store, run)
@@ -208,7 +192,7 @@ def test_a_start_slower_than_the_live_releases_refuses_where_the_spec_says_so(
     ],
 )
 def test_a_live_release_without_ledgers_is_not_compared_with_and_that_is_said(
-    api: Api, run: Surroundings, store: Store, document: str | None, said: str
+    api: KubeApi, run: Run, store: Store, document: str | None, said: str
 ) -> None:
     pod(api, "a")
     live(api)
@@ -220,14 +204,14 @@ def test_a_live_release_without_ledgers_is_not_compared_with_and_that_is_said(
     assert said in found.reasons[0]
 
 
-def test_a_first_release_is_compared_with_nothing(api: Api, run: Surroundings) -> None:
+def test_a_first_release_is_compared_with_nothing(api: KubeApi, run: Run) -> None:
     pod(api, "a")
     assert cold_start.run(run.world()).reasons == (
         "cold start: there is no earlier release to compare with.",
     )
 
 
-def test_lost_events_and_a_lost_log_are_gaps_and_notes_and_no_failure(api: Api, run: Surroundings) -> None:
+def test_lost_events_and_a_lost_log_are_gaps_and_notes_and_no_failure(api: KubeApi, run: Run) -> None:
     pod(api, "a", events=False, log=False)
     (found,) = cold_start.run(run.world()).pods
     assert found.attributed < 0.95
@@ -236,7 +220,7 @@ def test_lost_events_and_a_lost_log_are_gaps_and_notes_and_no_failure(api: Api, 
     assert any(line.startswith("a: no line of the log") for line in run.log)
 
 
-def test_a_pod_that_goes_away_while_it_is_looked_at_is_left_out(api: Api, run: Surroundings) -> None:
+def test_a_pod_that_goes_away_while_it_is_looked_at_is_left_out(api: KubeApi, run: Run) -> None:
     pod(api, "a")
     pod(api, "b")
 
@@ -248,7 +232,7 @@ def test_a_pod_that_goes_away_while_it_is_looked_at_is_left_out(api: Api, run: S
     assert "pod=b went away while it was looked at" in run.log
 
 
-def test_when_every_pod_is_replaced_the_task_tries_again(api: Api, run: Surroundings, store: Store) -> None:
+def test_when_every_pod_is_replaced_the_task_tries_again(api: KubeApi, run: Run, store: Store) -> None:
     pod(api, "a")
     pod(api, "unready", ready="")
 
@@ -264,9 +248,7 @@ def test_when_every_pod_is_replaced_the_task_tries_again(api: Api, run: Surround
 
 
 @pytest.mark.parametrize("what", ["/pods/a", "/events", "/log", "/services/sim"])
-def test_an_api_server_in_trouble_is_tried_again(
-    api: Api, run: Surroundings, store: Store, what: str
-) -> None:
+def test_an_api_server_in_trouble_is_tried_again(api: KubeApi, run: Run, store: Store, what: str) -> None:
     pod(api, "a")
     api.fault = lambda request: 503 if request.path.endswith(what) else 0
     with pytest.raises(Transient):
@@ -275,7 +257,7 @@ def test_an_api_server_in_trouble_is_tried_again(
 
 
 def test_a_store_that_cannot_be_reached_is_tried_again_because_a_ledger_cannot_be_made_later(
-    api: Api, run: Surroundings
+    api: KubeApi, run: Run
 ) -> None:
     pod(api, "a")
     gone = connect("http://127.0.0.1:1", project="demo")
@@ -287,17 +269,16 @@ def test_a_store_that_cannot_be_reached_is_tried_again_because_a_ledger_cannot_b
         cold_start.run(run.world())
 
 
-def test_a_run_that_lost_its_lease_keeps_nothing(api: Api, run: Surroundings, store: Store) -> None:
+def test_a_run_that_lost_its_lease_keeps_nothing(api: KubeApi, run: Run, store: Store) -> None:
     pod(api, "a")
-    spec = {"holderIdentity": "release__sim/thief", "leaseTransitions": 2}
-    api.put("coordination.k8s.io/v1", "Lease", "llm-release-sim", spec=spec)
+    lease(api, "sim", "release__sim/thief", fence=2)
     with pytest.raises(Conflict, match="held by release__sim/thief"):
         cold_start.run(run.world())
     assert store.read_text(f"sim/{RELEASE.id}/cold-start.json") is None
 
 
 def test_a_release_that_serves_already_is_neither_measured_nor_refused(
-    api: Api, run: Surroundings, store: Store
+    api: KubeApi, run: Run, store: Store
 ) -> None:
     pod(api, "a")
     live(api, RELEASE.id)
@@ -309,7 +290,7 @@ def test_a_release_that_serves_already_is_neither_measured_nor_refused(
     assert store.read_text(f"sim/{RELEASE.id}/cold-start.json") is None, "what was measured is not lost"
 
 
-def test_the_facts_stay_small_and_the_evidence_whole(api: Api, run: Surroundings, store: Store) -> None:
+def test_the_facts_stay_small_and_the_evidence_whole(api: KubeApi, run: Run, store: Store) -> None:
     run.cluster = dataclasses.replace(run.cluster, node_images=NODE_IMAGES)
     run.connect.logs = NodeLogs(
         project="p", credentials=AnonymousCredentials(), endpoint="http://127.0.0.1:1"
@@ -340,7 +321,7 @@ class Said:
 
 
 @pytest.fixture
-def said(run: Surroundings) -> Iterator[Said]:
+def said(run: Run) -> Iterator[Said]:
     """The cluster has secondary boot disks, and its nodes' logs can be read."""
     held = Said()
     server = Server(("127.0.0.1", 0), held)
@@ -351,9 +332,7 @@ def said(run: Surroundings) -> Iterator[Said]:
     server.stop()
 
 
-def test_a_boot_disk_that_was_used_is_told_per_pod(
-    api: Api, run: Surroundings, store: Store, said: Said
-) -> None:
+def test_a_boot_disk_that_was_used_is_told_per_pod(api: KubeApi, run: Run, store: Store, said: Said) -> None:
     pod(api, "a")
     pod(api, "b")
     found = cold_start.run(run.world())
@@ -366,7 +345,7 @@ def test_a_boot_disk_that_was_used_is_told_per_pod(
 
 
 def test_a_disk_that_lacks_layers_is_a_warning_unless_the_spec_makes_it_a_failure(
-    api: Api, run: Surroundings, said: Said
+    api: KubeApi, run: Run, said: Said
 ) -> None:
     pod(api, "a")
     said.line = LINE % "75.0% (3/4"
@@ -380,7 +359,7 @@ def test_a_disk_that_lacks_layers_is_a_warning_unless_the_spec_makes_it_a_failur
         cold_start.run(run.world())
 
 
-def test_a_pull_over_its_budget_is_no_boot_disk(api: Api, run: Surroundings, said: Said) -> None:
+def test_a_pull_over_its_budget_is_no_boot_disk(api: KubeApi, run: Run, said: Said) -> None:
     pod(api, "a")
     run.gate(image_pull=Seconds(2), image_cache="fail")
     with pytest.raises(Refused, match=r"the pull took 2.2 s, at most 2.0 s wanted"):
@@ -388,7 +367,7 @@ def test_a_pull_over_its_budget_is_no_boot_disk(api: Api, run: Surroundings, sai
 
 
 def test_node_logs_that_may_not_be_read_are_not_told_and_no_failure(
-    api: Api, run: Surroundings, said: Said
+    api: KubeApi, run: Run, said: Said
 ) -> None:
     pod(api, "a")
     said.status = 403
@@ -399,16 +378,14 @@ def test_node_logs_that_may_not_be_read_are_not_told_and_no_failure(
     assert any("the snapshotter's word is not told: Cloud Logging answered 403" in line for line in run.log)
 
 
-def test_a_cluster_without_boot_disks_asks_no_node(api: Api, run: Surroundings, store: Store) -> None:
+def test_a_cluster_without_boot_disks_asks_no_node(api: KubeApi, run: Run, store: Store) -> None:
     pod(api, "a")
     run.gate(image_pull=Seconds(0.1), image_cache="fail")
     assert cold_start.run(run.world()).outcome == "PASS"
     assert kept(store).pods[0].image is None
 
 
-def test_the_record_of_a_refused_release_holds_its_cold_start(
-    api: Api, run: Surroundings, store: Store
-) -> None:
+def test_the_record_of_a_refused_release_holds_its_cold_start(api: KubeApi, run: Run, store: Store) -> None:
     pod(api, "a")
     run.gate(budget=Seconds(1))
     with pytest.raises(Refused) as refused:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from llm_release.core import nodeplace
+from llm_release.core.clusterspec import NodePool
 from llm_release.core.errors import Conflict, Permanent, Transient
-from llm_release.core.spec import Accelerator, NodePool
+from llm_release.core.spec import Accelerator
 from llm_release.steps import manifests, nodes
 from llm_release.steps.world import Skipped, Wait, World
-from tests.unit.steps.conftest import NAMES, Bed
+from tests.unit.support.bed import NAMES, Bed
 
 IMAGE = f"projects/demo/global/images/{NAMES.image}"
 ALLOWED = "projects/demo/global/images/llmr-engine-.*"
@@ -24,7 +25,7 @@ def made(bed: Bed, world: World) -> nodes.Nodes:
 def changes(bed: Bed) -> list[str]:
     """Every change that Google and the cluster were asked for."""
     google = bed.google.control("GET", "writes")["writes"]
-    return [f"{w['method']} {w['path'].rpartition('/')[2]}" for w in google] + bed.kube.writes
+    return [f"{w['method']} {w['path'].rpartition('/')[2]}" for w in google] + bed.api.writes
 
 
 def test_a_cluster_without_boot_disks_is_skipped(bed: Bed) -> None:
@@ -63,7 +64,7 @@ def test_a_compute_class_names_the_disk_and_the_gpus(bed: Bed) -> None:
     bed.allow(ALLOWED)
     found = made(bed, bed.world("compute-class", accelerator=Accelerator(type="nvidia-l4", spot=True)))
     assert found.selector == {"cloud.google.com/compute-class": found.name}
-    body = bed.kube.objects["computeclasses", "", found.name]
+    body = bed.api.objects["computeclasses", "", found.name]
     assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "llm-release"
     assert body["spec"]["nodePoolAutoCreation"] == {"enabled": True}
     assert body["spec"]["whenUnsatisfiable"] == "DoNotScaleUp"
@@ -86,7 +87,7 @@ def test_a_compute_class_of_somebody_else_is_left_alone(bed: Bed) -> None:
     bed.allow(ALLOWED)
     world = bed.world("compute-class")
     (name,) = nodeplace.named([manifests.serving_selector(world.spec, world.cluster, world.release)])
-    bed.kube.put({"apiVersion": "cloud.google.com/v1", "kind": "ComputeClass", "metadata": {"name": name}})
+    bed.api.put("cloud.google.com/v1", "ComputeClass", name)
     with pytest.raises(Conflict, match=f"ComputeClass {name} exists and belongs to somebody else"):
         nodes.run(world)
 
@@ -201,12 +202,12 @@ def test_nodes_that_a_run_cordoned_to_retire_them_take_pods_again(bed: Bed) -> N
     bed.node("ours", dict(found.selector))
     bed.node("a-persons", dict(found.selector))
     for name, note in (("ours", {nodeplace.RETIRING: "true"}), ("a-persons", {})):
-        node = bed.kube.objects["nodes", "", name]
+        node = bed.api.objects["nodes", "", name]
         node["spec"]["unschedulable"] = True
         node["metadata"]["annotations"] = note
     made(bed, bed.world("standard"))
-    assert bed.kube.objects["nodes", "", "ours"]["spec"]["unschedulable"] is False
-    assert bed.kube.objects["nodes", "", "a-persons"]["spec"]["unschedulable"] is True
+    assert bed.api.objects["nodes", "", "ours"]["spec"]["unschedulable"] is False
+    assert bed.api.objects["nodes", "", "a-persons"]["spec"]["unschedulable"] is True
 
 
 def test_a_clusters_file_that_changed_since_the_run_was_opened_is_told(bed: Bed) -> None:

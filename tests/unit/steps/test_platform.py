@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from llm_release.steps import platform
-from tests.unit.steps.conftest import HOME, Bed
+from tests.unit.support.bed import Bed
+from tests.unit.support.world import HOME
 
 
 def prepared(bed: Bed, mode: str) -> set[str]:
     cluster = bed.world(mode).cluster
-    done = platform.run(HOME, cluster, kube=bed.kubernetes(), namespaces=["llm"])
+    done = platform.run(HOME, cluster, kube=bed.run.connect.kubernetes(), namespaces=["llm"])
     return {*done.created, *done.changed}
 
 
@@ -19,7 +20,7 @@ def test_an_allow_list_lets_gke_make_nodes_with_images_of_releases_alone(bed: Be
     made = prepared(bed, mode)
     assert "GCPResourceAllowlist llm-release" in made
     assert "ClusterRole llm-release-nodes" not in made
-    allowlist = bed.kube.objects["gcpresourceallowlists", "", "llm-release"]
+    allowlist = bed.api.objects["gcpresourceallowlists", "", "llm-release"]
     assert allowlist["spec"]["allowedResourcePatterns"] == ["projects/demo/global/images/llmr-engine-.*"]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from llm_release.core import nodeplace
+from llm_release.core.clusterspec import NodePool
 from llm_release.core.errors import Permanent
 from llm_release.core.names import RELEASE
-from llm_release.core.spec import Accelerator, NodePool
+from llm_release.core.spec import Accelerator
 from llm_release.steps import nodes, retire_nodes, tidy
 from llm_release.steps.world import Skipped, World
-from tests.unit.steps.conftest import Bed
+from tests.unit.support.bed import Bed
 
 MADE = ("standard", "compute-class")
 
@@ -35,8 +36,8 @@ def retired(bed: Bed, world: World) -> retire_nodes.Retired:
 
 def there(bed: Bed, mode: str) -> set[str]:
     if mode == "standard":
-        return {p.name for p in bed.node_pools().list()} - {"default-pool"}
-    return {name for plural, _, name in bed.kube.objects if plural == "computeclasses"}
+        return {p.name for p in bed.run.connect.node_pools().list()} - {"default-pool"}
+    return {name for plural, _, name in bed.api.objects if plural == "computeclasses"}
 
 
 @pytest.mark.parametrize("mode", MADE)
@@ -45,7 +46,7 @@ def test_what_nothing_names_is_deleted(bed: Bed, mode: str) -> None:
     assert there(bed, mode) == {name}
     assert retired(bed, bed.world(mode)).left == ()
     assert there(bed, mode) == set()
-    assert f"deleting {name}: no Deployment names it" in bed.log
+    assert f"deleting {name}: no Deployment names it" in bed.run.log
 
 
 @pytest.mark.parametrize("mode", MADE)
@@ -61,16 +62,14 @@ def test_the_release_that_serves_keeps_its_nodes(bed: Bed, mode: str) -> None:
     bed.allow("projects/demo/global/images/llmr-engine-.*")
     world = bed.world(mode)
     name = bed.until_done(nodes.run, world).name
-    meta = {"name": "sim", "namespace": "llm", "annotations": {}}
     spec = {"selector": {RELEASE: world.release.id}}
-    bed.kube.put({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+    bed.api.put("v1", "Service", "sim", metadata={"annotations": {}}, spec=spec)
     retired(bed, world)
     assert there(bed, mode) == {name}
 
 
 def test_a_class_of_somebody_else_stays_whatever_its_name(bed: Bed) -> None:
-    body = {"apiVersion": "cloud.google.com/v1", "kind": "ComputeClass", "metadata": {"name": "llmr-theirs"}}
-    bed.kube.put(body)
+    bed.api.put("cloud.google.com/v1", "ComputeClass", "llmr-theirs")
     retired(bed, bed.world("compute-class"))
     assert there(bed, "compute-class") == {"llmr-theirs"}
 
@@ -82,7 +81,7 @@ def test_nothing_goes_while_another_service_is_being_released(bed: Bed, mode: st
     bed.lease("gemma", "release__gemma/two")
     assert retired(bed, bed.world(mode)).left == (name,)
     assert there(bed, mode) == {name}
-    assert any("gemma is being released by release__gemma/two" in line for line in bed.log)
+    assert any("gemma is being released by release__gemma/two" in line for line in bed.run.log)
 
 
 def test_a_pool_with_somebodys_pods_on_it_stays_and_its_nodes_are_not_cordoned(bed: Bed) -> None:
@@ -90,8 +89,8 @@ def test_a_pool_with_somebodys_pods_on_it_stays_and_its_nodes_are_not_cordoned(b
     bed.node("n1", {nodeplace.POOL: name})
     bed.pod("stranger", "n1")
     assert retired(bed, bed.world("standard")).left == (name,)
-    assert "unschedulable" not in bed.kube.objects["nodes", "", "n1"]["spec"]
-    assert any("pods run on it: other/stranger" in line for line in bed.log)
+    assert "unschedulable" not in bed.api.objects["nodes", "", "n1"]["spec"]
+    assert any("pods run on it: other/stranger" in line for line in bed.run.log)
 
 
 def test_pods_that_end_with_their_node_do_not_keep_it(bed: Bed) -> None:
@@ -102,7 +101,7 @@ def test_pods_that_end_with_their_node_do_not_keep_it(bed: Bed) -> None:
     bed.pod("elsewhere", "n2")
     assert retired(bed, bed.world("standard")).left == ()
     assert there(bed, "standard") == set()
-    assert bed.kube.objects["nodes", "", "n1"]["spec"]["unschedulable"] is True
+    assert bed.api.objects["nodes", "", "n1"]["spec"]["unschedulable"] is True
 
 
 def test_a_failure_says_that_the_release_serves(bed: Bed) -> None:

@@ -1,28 +1,29 @@
-"""A small API server for the real client: discovery, objects in memory, selectors, merge and apply.
+"""A small API server for the real client: discovery, objects in memory, selectors, writes, pod logs, and faults.
 
-It validates nothing: what the real one does with schemas, conflicts and rights is tested on the bench.
+It validates nothing: what the real one does with schemas, owned fields and rights is tested on the bench.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kubernetes.client import ApiClient, Configuration
 
 from llm_release.clients.kubernetes import Kubernetes
 from testbench.fakes.web import Request, Response, Server, as_json
 
-Json = dict[str, Any]
+NAMESPACE = "llm"
 KINDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
     "v1": {
         "pods": ("Pod", True),
+        "events": ("Event", True),
         "services": ("Service", True),
         "nodes": ("Node", False),
         "configmaps": ("ConfigMap", True),
@@ -43,99 +44,132 @@ KINDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
     "node.gke.io/v1": {"gcpresourceallowlists": ("GCPResourceAllowlist", False)},
 }
 """By API version and plural: kind, and whether it lives in a namespace."""
-_PATH = re.compile(
-    r"/(?:api|apis)/(?P<version>v1|[^/]+/v1)/(?:namespaces/(?P<namespace>[^/]+)/)?(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
+Json = dict[str, Any]
+Key = tuple[str, str, str]
+_VERSION = r"/(?:api|apis)/(?P<version>v1|[^/]+/v1)"
+_OBJECT = re.compile(
+    _VERSION + r"/(?:namespaces/(?P<namespace>[^/]+)/)?(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
 )
+_LOG = re.compile(r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods/(?P<pod>[^/]+)/log")
 
 
-@dataclass
+@dataclass(slots=True)
 class KubeApi:
-    """`objects` by (plural, namespace, name); `writes` lists "METHOD plural/name" of every change."""
+    """Holds what tests put in and the client writes; `fault` is asked before every answer.
 
-    folder: Path
-    objects: dict[tuple[str, str, str], Json] = field(default_factory=dict)
+    Attributes:
+        objects: by (plural, namespace, name); the namespace is empty for cluster-scoped ones.
+        logs: text by pod and container.
+        asked: every request.
+        writes: "METHOD plural/name" of every change that a client made; Leases are left out.
+        fault: request -> HTTP status to answer with, 0 for none.
+    """
+
+    objects: dict[Key, Json] = field(default_factory=dict)
+    logs: dict[tuple[str, str], str] = field(default_factory=dict)
+    asked: list[Request] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
+    fault: Callable[[Request], int] = lambda request: 0
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _server: Server = field(init=False)
 
     def start(self) -> None:
-        self.server = Server(("127.0.0.1", 0), self)
-        self.server.start()
+        self._server = Server(("127.0.0.1", 0), self)
+        self._server.start()
 
     def stop(self) -> None:
-        self.server.stop()
+        self._server.stop()
 
-    def client(self) -> Kubernetes:
-        settings = Configuration(host=self.server.url)
-        return Kubernetes(ApiClient(settings), discovery_cache=str(self.folder / "discovery.json"))
+    def client(self, folder: Path) -> Kubernetes:
+        """The product's, which keeps what it discovers in that folder."""
+        settings = Configuration(host=self._server.url)
+        settings.retries = False
+        return Kubernetes(ApiClient(settings), discovery_cache=str(folder / "discovery.json"))
 
-    def put(self, body: Json) -> Json:
-        """Holds an object as if somebody else had made it."""
-        plural, namespaced = next(
-            (plural, namespaced)
-            for plural, (kind, namespaced) in KINDS[body["apiVersion"]].items()
-            if kind == body["kind"]
-        )
-        meta = body["metadata"]
-        meta.setdefault("uid", f"uid-{next(self._versions)}")
-        meta["resourceVersion"] = str(next(self._versions))
-        self.objects[plural, meta.get("namespace", "") if namespaced else "", meta["name"]] = body
-        return body
+    def put(self, api_version: str, kind: str, name: str, **rest: Any) -> Json:
+        """Holds an object as if somebody else had made it, in namespace llm unless its metadata names another."""
+        plural, namespaced = next((p, n) for p, (k, n) in KINDS[api_version].items() if k == kind)
+        meta = {"name": name, **({"namespace": NAMESPACE} if namespaced else {}), **rest.pop("metadata", {})}
+        body = {"apiVersion": api_version, "kind": kind, "metadata": meta, **rest}
+        return self._hold((plural, meta.get("namespace", ""), name), body)
 
     def __call__(self, request: Request) -> Response:
-        if answer := _discovery(request.path):
+        self.asked.append(request)
+        if status := self.fault(request):
+            return _status(status, "as the test wants it")
+        if (answer := _discovery(request.path)) is not None:
             return as_json(answer)
-        found = _PATH.fullmatch(request.path)
-        if found is None and (one := re.fullmatch(r"/api/v1/namespaces(?:/([^/]+))?", request.path)):
-            return self._answer(request, "v1", "namespaces", "", one[1])
-        if found is None:
-            return _missing()
-        return self._answer(
-            request, found["version"], found["plural"], found["namespace"] or "", found["name"]
-        )
-
-    def _answer(
-        self, request: Request, version: str, plural: str, namespace: str, name: str | None
-    ) -> Response:
-        kind = KINDS[version][plural][0]
-        if name is None and request.method == "GET":
-            items = [
-                o for key, o in self.objects.items() if _listed(key, o, plural, namespace, request.query)
-            ]
-            return as_json({"apiVersion": version, "kind": f"{kind}List", "metadata": {}, "items": items})
-        body = request.json() if request.method != "GET" else {}
-        name = name or body["metadata"]["name"]
-        key = (plural, namespace, name)
+        if log := _LOG.fullmatch(request.path):
+            return self._log(request, log["namespace"], log["pod"])
+        at = _OBJECT.fullmatch(request.path)
+        if at is None or at["plural"] not in KINDS.get(at["version"], {}):
+            return _missing(request)
+        key = (at["plural"], at["namespace"] or "", at["name"] or "")
+        typed = {"apiVersion": at["version"], "kind": KINDS[at["version"]][at["plural"]][0]}
         if request.method in ("PATCH", "PUT", "POST"):
-            return self._written(request, key, {"apiVersion": version, "kind": kind} | body)
+            return self._write(request, key, typed | request.json())
+        if not at["name"]:
+            items = [o for k, o in self.objects.items() if _listed(k, o, key, request.query)]
+            return as_json({**typed, "kind": f"{typed['kind']}List", "metadata": {}, "items": items})
         if key not in self.objects:
-            return _missing()
+            return _missing(request)
         if request.method == "DELETE":
-            self.writes.append(f"DELETE {plural}/{name}")
+            self.writes.append(f"DELETE {key[0]}/{key[2]}")
             return as_json(self.objects.pop(key))
         return as_json(self.objects[key])
 
-    def _written(self, request: Request, key: tuple[str, str, str], body: Json) -> Response:
-        merge = request.headers["content-type"] == "application/merge-patch+json"
-        if merge and key not in self.objects:
-            return _missing()
-        before = self.objects.get(key, {})
-        body["metadata"] = {"namespace": key[1], "name": key[2]} | body.get("metadata", {})
-        after = _merged(before, body)
-        if after == before:
+    def _log(self, request: Request, namespace: str, pod: str) -> Response:
+        if ("pods", namespace, pod) not in self.objects:
+            return _missing(request)
+        text = self.logs.get((pod, request.query.get("container", "")))
+        if text is None:
+            return _status(400, "container is waiting to start")
+        limit = request.query.get("limitBytes")
+        return Response(body=text.encode()[: int(limit) if limit else None])
+
+    def _write(self, request: Request, key: Key, body: Json) -> Response:
+        meta = {"name": key[2], **({"namespace": key[1]} if key[1] else {})} | body["metadata"]
+        key, body["metadata"] = (key[0], key[1], meta["name"]), meta
+        before = self.objects.get(key)
+        if before is None:
+            merge = request.headers["content-type"] == "application/merge-patch+json"
+            if merge or request.method == "PUT":
+                return _missing(request)
+        elif request.method == "POST":
+            return _status(409, f"{key[2]} already exists")
+        elif meta.get("resourceVersion") not in (None, before["metadata"]["resourceVersion"]):
+            return _status(409, "the object has been modified")
+        elif request.method == "PUT":
+            meta["uid"] = before["metadata"]["uid"]
+        after = _merged(before, body) if request.method == "PATCH" else body
+        if before is not None and after == before:
             return as_json(before)
         if key[0] != "leases":
             self.writes.append(f"{request.method} {key[0]}/{key[2]}")
-        return as_json(self.put(after))
+        return as_json(self._hold(key, after))
+
+    def _hold(self, key: Key, body: Json) -> Json:
+        meta = body["metadata"]
+        meta.setdefault("uid", f"uid-{next(self._versions)}")
+        meta["resourceVersion"] = str(next(self._versions))
+        self.objects[key] = body
+        return body
 
 
-def _listed(
-    key: tuple[str, str, str], o: Json, plural: str, namespace: str, query: Mapping[str, str]
-) -> bool:
-    labels = o["metadata"].get("labels") or {}
-    wanted = dict(w.split("=", 1) for w in query.get("labelSelector", "").split(",") if w)
-    node = query.get("fieldSelector", "").removeprefix("spec.nodeName=")
-    on_node = not node or o.get("spec", {}).get("nodeName") == node
-    return key[0] == plural and namespace in ("", key[1]) and wanted.items() <= labels.items() and on_node
+def _listed(key: Key, o: Json, wanted: Key, query: Mapping[str, str]) -> bool:
+    labels = _pairs(query.get("labelSelector", "")).items() <= (o["metadata"].get("labels") or {}).items()
+    fields = all(_field(o, path) == value for path, value in _pairs(query.get("fieldSelector", "")).items())
+    return key[0] == wanted[0] and wanted[1] in ("", key[1]) and labels and fields
+
+
+def _pairs(selector: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in selector.split(",") if pair)
+
+
+def _field(o: Any, path: str) -> Any:
+    for name in path.split("."):
+        o = (o or {}).get(name)
+    return o
 
 
 def _merged(before: Any, after: Any) -> Any:
@@ -144,12 +178,12 @@ def _merged(before: Any, after: Any) -> Any:
     return before | {k: _merged(before.get(k), v) for k, v in after.items()}
 
 
-def _missing() -> Response:
-    return Response(
-        status=404,
-        headers={"Content-Type": "application/json"},
-        body=json.dumps({"kind": "Status", "code": 404, "message": "not found"}).encode(),
-    )
+def _missing(request: Request) -> Response:
+    return _status(404, f"{request.path} not found")
+
+
+def _status(code: int, message: str) -> Response:
+    return as_json({"kind": "Status", "status": "Failure", "code": code, "message": message}, code)
 
 
 def _discovery(path: str) -> Json | None:
@@ -157,25 +191,32 @@ def _discovery(path: str) -> Json | None:
         return {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"]}
-    groups = [v.partition("/")[0] for v in KINDS if "/" in v]
     if path == "/apis":
-        version = [{"groupVersion": f"{g}/v1", "version": "v1"} for g in groups]
-        return {
-            "kind": "APIGroupList",
-            "groups": [
-                {"name": g, "versions": [v], "preferredVersion": v}
-                for g, v in zip(groups, version, strict=True)
-            ],
-        }
-    version_of = re.fullmatch(r"/api/(v1)|/apis/([^/]+/v1)", path)
-    if version_of is None or (chosen := version_of[1] or version_of[2]) not in KINDS:
+        served = [{"groupVersion": v, "version": "v1"} for v in KINDS if "/" in v]
+        groups = [
+            {"name": v["groupVersion"].partition("/")[0], "versions": [v], "preferredVersion": v}
+            for v in served
+        ]
+        return {"kind": "APIGroupList", "groups": groups}
+    found = re.fullmatch(_VERSION, path)
+    if found is None or found["version"] not in KINDS:
         return None
-    verbs = ["get", "list", "create", "patch", "delete"]
-    return {
-        "kind": "APIResourceList",
-        "groupVersion": chosen,
-        "resources": [
-            {"name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs}
-            for plural, (kind, namespaced) in KINDS[chosen].items()
-        ],
-    }
+    verbs = ["get", "list", "create", "update", "patch", "delete"]
+    resources = [
+        {"name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs}
+        for plural, (kind, namespaced) in KINDS[found["version"]].items()
+    ]
+    return {"kind": "APIResourceList", "groupVersion": found["version"], "resources": resources}
+
+
+@pytest.fixture
+def api() -> Iterator[KubeApi]:
+    held = KubeApi()
+    held.start()
+    yield held
+    held.stop()
+
+
+@pytest.fixture
+def kube(api: KubeApi, tmp_path: Path) -> Kubernetes:
+    return api.client(tmp_path)
