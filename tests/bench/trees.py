@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
-def tree(root: Path) -> dict[str, dict[str, Any]]:
-    """Everything about every file below `root` and the root itself, by its path; hard links as groups of names."""
+def tree(root: Path, *, unpacked_since: float) -> dict[str, dict[str, Any]]:
+    """Everything about every file below `root` and the root itself, by its path; hard links as groups of names.
+
+    Args:
+        unpacked_since: Unix seconds. Later times are no part of the layer (whiteouts, folders that it does not
+            name) and differ from unpack to unpack: they are shown as "unpacked".
+    """
     found: dict[bytes, dict[str, Any]] = {}
     links: dict[tuple[int, int], list[str]] = {}
     top = os.fsencode(root)
@@ -25,7 +30,7 @@ def tree(root: Path) -> dict[str, dict[str, Any]]:
                 "mode": oct(status.st_mode),
                 "owner": (status.st_uid, status.st_gid),
                 "device": status.st_rdev,
-                "mtime": status.st_mtime_ns,
+                "mtime": status.st_mtime_ns if status.st_mtime < unpacked_since else "unpacked",
                 "xattrs": {
                     k: os.getxattr(path, k, follow_symlinks=False)
                     for k in sorted(os.listxattr(path, follow_symlinks=False))

@@ -18,6 +18,7 @@ from llm_release.steps.image_work import (
     begun,
     check_ours,
     delete_machine,
+    going,
     labels_of,
     metadata,
     operation,
@@ -55,7 +56,7 @@ def _build(at: Surroundings, wanted: Wanted, names: Names) -> Wait:
     disk = at.disks.get(spec.zone, names.builder)
     machine = at.machines.machine(spec.zone, names.builder)
     if machine is not None:
-        return _watch(at, wanted, names, machine, disk)
+        return going(machine) or _watch(at, wanted, names, machine, disk)
     if disk is None:
         size = _size(at, wanted)
         at.log(f"creating disk={names.builder} size_gib={size}")

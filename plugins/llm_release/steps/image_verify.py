@@ -16,6 +16,7 @@ from llm_release.steps.image_work import (
     Wanted,
     begun,
     check_ours,
+    going,
     is_verified,
     labels_of,
     metadata,
@@ -53,6 +54,8 @@ def verify(at: Surroundings, wanted: Wanted, made: str, hold: Callable[[], None]
     machine = at.machines.machine(spec.zone, names.verifier)
     if machine is None:
         return _start_verifier(at, wanted, names, image)
+    if waiting := going(machine):
+        return waiting
     result = word_of(at, spec, machine, VERIFY)
     if result is None:
         what = f"machine {names.verifier} to read every layer"

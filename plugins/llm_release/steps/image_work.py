@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llm_release.clients.machines import Image, Machine, Wish
     from llm_release.clients.operations import Operation
 
-_AGAIN_S = 1.0
+_GOING_S = 3.0
 _LINES_TOLD = 20
 
 
@@ -159,6 +159,13 @@ def operation(name: str, zone: str, what: str, *, within: float = 300) -> Wait:
     return Wait("operation", name, within, what, zone=zone)
 
 
-def soon(what: str) -> Wait:
+def soon(what: str, *, seconds: float = 1.0) -> Wait:
     """Looks again in a moment."""
-    return Wait("time", str(time.time() + _AGAIN_S), 60, what)
+    return Wait("time", str(time.time() + seconds), 60, what)
+
+
+def going(machine: Machine) -> Wait | None:
+    """A machine that is being deleted has nothing to say any more: what to wait for, else None."""
+    if machine.status not in ("STOPPING", "SUSPENDING"):
+        return None
+    return soon(f"machine {machine.name}, which is being deleted, to be gone", seconds=_GOING_S)

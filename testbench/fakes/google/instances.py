@@ -6,6 +6,7 @@ runs it (machines.py).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,8 @@ from testbench.fakes.google.devices import Attachment
 from testbench.fakes.google.messages import Resource, read_only_fields
 from testbench.fakes.google.operations import register
 from testbench.fakes.google.state import now
+
+_deleting = threading.Lock()
 
 
 def insert(call: Call) -> Resource:
@@ -240,23 +243,30 @@ def _release(cloud: Cloud, key: str, device: str) -> None:
 
 
 def _delete_done(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
-    doomed = []
-    cloud.machines.stop(key.rpartition("/")[2])
-    for entry in list(cloud.state.held.resources.get(key, {}).get("disks", [])):
-        _detach_done(cloud, key, {"device": entry["deviceName"]})
-        if entry.get("autoDelete"):
-            doomed.append(entry["source"].removeprefix(cloud.base))
-    with cloud.state.changing() as held:
-        held.resources.pop(key, None)
-        for disk in doomed:
-            held.resources.pop(disk, None)
-            cloud.devices.remove(sources.content(disk))
+    """Of two deletions of one instance the second finds nothing left to do."""
+    with _deleting:
+        cloud.machines.stop(key.rpartition("/")[2])
+        doomed = []
+        for entry in list(cloud.state.held.resources.get(key, {}).get("disks", [])):
+            _detach_done(cloud, key, {"device": entry["deviceName"]})
+            if entry.get("autoDelete"):
+                doomed.append(entry["source"].removeprefix(cloud.base))
+        with cloud.state.changing() as held:
+            held.resources.pop(key, None)
+            for disk in doomed:
+                held.resources.pop(disk, None)
+                cloud.devices.remove(sources.content(disk))
+
+
+def _deletion_undone(cloud: Cloud, key: str, arguments: Mapping[str, Any]) -> None:
+    if key in cloud.state.held.resources:
+        insert_done(cloud, key, arguments)
 
 
 register("instance.insert", insert_done, undo=_delete_done)
 register("instance.attach", _attach_done)
 register("instance.detach", _detach_done)
-register("instance.delete", _delete_done, undo=insert_done)
+register("instance.delete", _delete_done, undo=_deletion_undone)
 
 _MANY = rf"projects/{{project}}/{PLACE}/{{kind:instances}}"
 _ONE = f"{_MANY}/{{name}}"

@@ -133,7 +133,10 @@ class Operations:
             traceback.print_exc()
             error = ApiError(500, "internalError", f"Internal error. {e}", operation_code="INTERNAL_ERROR")
         if error is not None:
-            CHANGES[pending.effect].undo(self._cloud, pending.target, pending.arguments)
+            try:
+                CHANGES[pending.effect].undo(self._cloud, pending.target, pending.arguments)
+            except Exception:
+                traceback.print_exc()
         with self._state.changing() as held:
             operation = held.operations[key]
             if error is not None:
