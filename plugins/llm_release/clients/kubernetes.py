@@ -59,6 +59,10 @@ class Applied:
     version: str
 
 
+class UnknownKind(Permanent):
+    """The cluster does not know such objects at all."""
+
+
 class Kubernetes:
     """One cluster. Every method raises Permanent, Transient, Conflict or Unavailable, nothing else."""
 
@@ -320,7 +324,7 @@ class Kubernetes:
         try:
             return self._dynamic.resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError:
-            raise Permanent(
+            raise UnknownKind(
                 f"the cluster does not know {kind} ({api_version}).",
                 next_action="check the cluster's version.",
             ) from None

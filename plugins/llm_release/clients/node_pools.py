@@ -35,6 +35,8 @@ class Pool:
     """Resource labels, as Compute's."""
     disk_images: tuple[str, ...]
     """Its secondary boot disks that cache container images: projects/<project>/global/images/<name>."""
+    data_images: tuple[str, ...]
+    """Its other secondary boot disks."""
     max: int
 
 
@@ -185,13 +187,15 @@ def _wanted(wish: PoolWish) -> container_v1.NodePool:
 
 def _pool(p: Any) -> Pool:
     cache = container_v1.SecondaryBootDisk.Mode.CONTAINER_IMAGE_CACHE
-    disks = [d.disk_image for d in p.config.secondary_boot_disks if d.mode == cache]
+    disks = [(d.disk_image, d.mode == cache) for d in p.config.secondary_boot_disks]
+    images = [(d[d.index("projects/") :] if "projects/" in d else d, caches) for d, caches in disks]
     return Pool(
         name=p.name,
         status=p.status.name,
         said="; ".join(c.message for c in p.conditions if c.message) or p.status_message,
         labels=dict(p.config.resource_labels),
-        disk_images=tuple(d[d.index("projects/") :] if "projects/" in d else d for d in disks),
+        disk_images=tuple(d for d, caches in images if caches),
+        data_images=tuple(d for d, caches in images if not caches),
         max=p.autoscaling.max_node_count,
     )
 
