@@ -14,6 +14,7 @@ from google.cloud import container_v1
 
 from llm_release.clients.operations import TIMEOUT_S, Operation, last, told
 from llm_release.core.errors import Permanent, ReleaseError, Transient
+from llm_release.core.gke import Cluster
 
 SERVICE = "GKE"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -78,6 +79,17 @@ class NodePools:
         self._client = container_v1.ClusterManagerClient(credentials=credentials, **options)
         self._place = f"projects/{project}/locations/{location}"
         self._cluster = f"{self._place}/clusters/{cluster}"
+
+    def cluster(self) -> Cluster:
+        """The cluster itself, as far as nodes with a secondary boot disk depend on it."""
+        with told(f"read cluster {last(self._cluster)}", service=SERVICE):
+            found = self._client.get_cluster(name=self._cluster, timeout=TIMEOUT_S)
+        return Cluster(
+            version=found.current_master_version,
+            autopilot=found.autopilot.enabled,
+            auto_provisioning=found.autoscaling.enable_node_autoprovisioning,
+            image_streaming=found.node_pool_defaults.node_config_defaults.gcfs_config.enabled,
+        )
 
     def get(self, name: str) -> Pool | None:
         """None when there is no such pool."""

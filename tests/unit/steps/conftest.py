@@ -14,6 +14,7 @@ from llm_release.clients.compute import Disks
 from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.machines import Machines
 from llm_release.clients.node_pools import NodePools
+from llm_release.clients.registry import Registry
 from llm_release.clients.store import Store, connect
 from llm_release.core import bootdisk
 from llm_release.core.names import FIELD_MANAGER, MANAGED_BY
@@ -53,6 +54,7 @@ class Bed:
     store_url: str
     log: list[str] = dataclasses.field(default_factory=list)
     prefix: str = dataclasses.field(default_factory=lambda: f"steps-{next(_prefixes)}")
+    registry_host: str = "127.0.0.1:1"
 
     def kubernetes(self) -> Kubernetes:
         return self.kube.client()
@@ -71,6 +73,9 @@ class Bed:
 
     def machines(self) -> Machines:
         return Machines(project="demo", credentials=self.google.plain, endpoint=self.google.url)
+
+    def registry(self) -> Registry:
+        return Registry(insecure=(self.registry_host,))
 
     def store(self) -> Store:
         return Store("llm-releases", self.prefix, connect(self.store_url, project="demo"))
