@@ -1,5 +1,5 @@
 """
-### Build a secondary boot disk
+### Build a secondary boot disk, or delete old ones
 
 Makes the disk image that lets a GKE node start an engine's container in seconds: the image's layers, unpacked. A
 release builds its own when its cluster has `node_images`; this DAG builds one ahead of time, or one for several
@@ -10,8 +10,13 @@ images, or one for a service that something else deploys.
    exists for the same digests is used as it is.
 3. **verify_image**: a second machine reads every layer back; only then the image is labelled `verified`.
 4. **end**: no machine and no disk of this run stays, whatever happened.
+5. **sweep**: only when asked for. Disk images of ours that nothing names are deleted; the facts have each that stays
+   and why: a Deployment, ComputeClass, node pool, or the record of a live or previous release names it, or it is
+   younger than 7 days (1 day when it is not verified). Every cluster of the project is asked; when one does not answer,
+   or a service is being released, nothing is deleted.
 
-The image's name is in the facts of *resolve* (`image`): what pods and ComputeClasses ask for.
+The image's name is in the facts of *resolve* (`image`): what pods and ComputeClasses ask for. Without an image only
+*sweep* runs.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ PARAMS = {
         type="array",
         items={"type": "string", "maxLength": 400},
         title="Engine images",
-        description="With tag or digest, one a line. Several share one disk.",
+        description="With tag or digest, one a line. Several share one disk. Empty only with sweep.",
         examples=["us-docker.pkg.dev/my-project/llm/vllm-openai:v0.32.0"],
     ),
     "zone": Param(
@@ -64,6 +69,12 @@ PARAMS = {
         description="regions/<region>/subnetworks/<name>. Empty: that of the cluster's file.",
         maxLength=200,
     ),
+    "sweep": Param(
+        False,
+        type="boolean",
+        title="Sweep",
+        description="Delete disk images of ours that nothing names any more.",
+    ),
 }
 
 with DAG(
@@ -87,3 +98,5 @@ with DAG(
     end = NodeImageOperator(task_id="end", trigger_rule=TriggerRule.ALL_DONE)
     chain(resolve, NodeImageOperator(task_id="node_image"), verified, end)
     end.as_teardown(setups=resolve)
+    # Beside `end`, not before it: whatever lies between a setup that is skipped and its teardown is skipped too.
+    chain(verified, NodeImageOperator(task_id="sweep", trigger_rule=TriggerRule.NONE_FAILED))

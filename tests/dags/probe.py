@@ -67,6 +67,7 @@ def _task(task: Any) -> dict[str, Any]:
         "upstream": sorted(task.upstream_task_ids),
         "downstream": sorted(task.downstream_task_ids),
         "owner": task.owner,
+        "trigger_rule": str(task.trigger_rule.value),
     }
 
 

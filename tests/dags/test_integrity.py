@@ -92,6 +92,14 @@ def test_a_release_is_red_when_its_work_or_its_tidying_failed(dags: dict[str, An
             assert not any(t["teardown_alone_decides"] for t in tasks.values()), dag_id
 
 
+def test_a_sweep_alone_runs_though_nothing_is_built(dags: dict[str, Any]) -> None:
+    """Airflow skips what lies between a skipped setup and its teardown, whatever the trigger rule."""
+    tasks = dags["node_image"]["tasks"]
+    assert tasks["resolve"]["setup"]
+    assert (tasks["sweep"]["upstream"], tasks["sweep"]["downstream"]) == (["verify_image"], [])
+    assert tasks["sweep"]["trigger_rule"] == "none_failed"
+
+
 def test_the_scheduler_sees_the_same_tasks(dags: dict[str, Any]) -> None:
     assert {d: dag["round_trip"] for d, dag in dags.items()} == {
         d: sorted(dag["tasks"]) for d, dag in dags.items()

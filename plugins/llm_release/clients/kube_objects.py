@@ -53,6 +53,10 @@ class Applied:
     version: str
 
 
+class UnknownKind(Permanent):
+    """The cluster does not know such objects at all."""
+
+
 class Objects:
     """One cluster's objects. Every method raises Permanent, Transient, Conflict or Unavailable, nothing else."""
 
@@ -154,7 +158,7 @@ class Objects:
         try:
             return self._dynamic.resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError:
-            raise Permanent(
+            raise UnknownKind(
                 f"the cluster does not know {kind} ({api_version}).",
                 next_action="check the cluster's version.",
             ) from None

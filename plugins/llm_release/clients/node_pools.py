@@ -14,6 +14,7 @@ from google.cloud import container_v1
 
 from llm_release.clients.operations import TIMEOUT_S, Operation, last, told
 from llm_release.core.errors import Permanent, ReleaseError, Transient
+from llm_release.core.gke import Cluster
 
 SERVICE = "GKE"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -35,6 +36,8 @@ class Pool:
     """Resource labels, as Compute's."""
     disk_images: tuple[str, ...]
     """Its secondary boot disks that cache container images: projects/<project>/global/images/<name>."""
+    data_images: tuple[str, ...]
+    """Its other secondary boot disks."""
     max: int
 
 
@@ -76,6 +79,17 @@ class NodePools:
         self._client = container_v1.ClusterManagerClient(credentials=credentials, **options)
         self._place = f"projects/{project}/locations/{location}"
         self._cluster = f"{self._place}/clusters/{cluster}"
+
+    def cluster(self) -> Cluster:
+        """The cluster itself, as far as nodes with a secondary boot disk depend on it."""
+        with told(f"read cluster {last(self._cluster)}", service=SERVICE):
+            found = self._client.get_cluster(name=self._cluster, timeout=TIMEOUT_S)
+        return Cluster(
+            version=found.current_master_version,
+            autopilot=found.autopilot.enabled,
+            auto_provisioning=found.autoscaling.enable_node_autoprovisioning,
+            image_streaming=found.node_pool_defaults.node_config_defaults.gcfs_config.enabled,
+        )
 
     def get(self, name: str) -> Pool | None:
         """None when there is no such pool."""
@@ -185,13 +199,15 @@ def _wanted(wish: PoolWish) -> container_v1.NodePool:
 
 def _pool(p: Any) -> Pool:
     cache = container_v1.SecondaryBootDisk.Mode.CONTAINER_IMAGE_CACHE
-    disks = [d.disk_image for d in p.config.secondary_boot_disks if d.mode == cache]
+    disks = [(d.disk_image, d.mode == cache) for d in p.config.secondary_boot_disks]
+    images = [(d[d.index("projects/") :] if "projects/" in d else d, caches) for d, caches in disks]
     return Pool(
         name=p.name,
         status=p.status.name,
         said="; ".join(c.message for c in p.conditions if c.message) or p.status_message,
         labels=dict(p.config.resource_labels),
-        disk_images=tuple(d[d.index("projects/") :] if "projects/" in d else d for d in disks),
+        disk_images=tuple(d for d, caches in images if caches),
+        data_images=tuple(d for d, caches in images if not caches),
         max=p.autoscaling.max_node_count,
     )
 

@@ -23,22 +23,29 @@ class ImageRequest:
     """What the person who asks for a disk image may choose."""
 
     images: tuple[str, ...]
-    """With tag or digest."""
+    """With tag or digest; none when only `sweep` is asked for."""
     zone: str | None = None
     size_gib: int | None = None
     network: str | None = None
     """Subnetwork: regions/<region>/subnetworks/<name>."""
+    sweep: bool = False
+    """Whether disk images of ours that nothing names go."""
 
 
 def image_request(conf: Mapping[str, Any], known: frozenset[str]) -> ImageRequest:
     """Checks the conf of DAG `node_image`, as `release_request` does for a release."""
     _check_known(conf, known)
-    chosen = {k: conf[k] or None for k in ("images", "zone", "size_gib", "network") if k in conf}
-    request = decoded(ImageRequest, {"images": [], **chosen}, "the trigger")
+    chosen = {k: conf[k] or None for k in ("zone", "size_gib", "network") if k in conf}
+    more = {k: conf[k] for k in ("sweep",) if k in conf}
+    request = decoded(ImageRequest, {"images": conf.get("images") or [], **chosen, **more}, "the trigger")
     strange = [image for image in request.images if not IMAGE.fullmatch(image)]
     check_rules(
         [
-            ("images", bool(request.images), "at least one engine image is wanted"),
+            (
+                "images",
+                bool(request.images) or request.sweep,
+                "at least one engine image is wanted, or sweep",
+            ),
             ("images", not strange, f"{strange[:1]} is no image with a tag or digest"),
             ("zone", request.zone is None or bool(ZONE.fullmatch(request.zone)), "is no zone"),
             ("size_gib", request.size_gib is None or request.size_gib >= 10, "at least 10 GiB"),

@@ -1,4 +1,4 @@
-"""The tasks of DAG `node_image`."""
+"""The tasks of DAG `node_image`: building a disk image, and deleting those that nothing names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,32 @@ if TYPE_CHECKING:
 
 
 class NodeImageOperator(WaitingOperator):
-    """One part of building a disk image; the task's id says which (`steps.image_request.PARTS`)."""
+    """One part of the DAG; the task's id says which (`steps.image_request.PARTS`, or sweep)."""
 
     def act(self, at: Surroundings, context: Context) -> Any:
+        from llm_release.steps import image_sweep
         from llm_release.steps.image_request import PARTS
 
+        if self.task_id == image_sweep.Swept.STEP:
+            return image_sweep.run(at, _request(context), self._clusters(at))
         return PARTS[self.task_id](at, _request(context))
+
+    @staticmethod
+    def _clusters(at: Surroundings) -> list[Surroundings]:
+        """Every cluster of the same project, each asked by its own connection.
+
+        Raises:
+            Invalid: a cluster's file is wrong; it might have been one of them.
+        """
+        from llm_release.hooks.cluster import ClusterHook
+        from llm_release.steps import manifests
+
+        specs = [manifests.cluster(at.home, name) for name in manifests.clusters(at.home)]
+        return [
+            Surroundings(cluster=s, connect=ClusterHook(s), home=at.home, holder=at.holder, log=at.log)
+            for s in specs
+            if s.project == at.cluster.project
+        ]
 
     def surroundings(self, context: Context, *, resumed: bool) -> Surroundings:
         from llm_release.hooks import cluster

@@ -17,7 +17,7 @@ from llm_release.steps import image_build, image_verify, image_work
 from llm_release.steps.image_work import Wanted
 from llm_release.steps.node_image import NodeImage
 from llm_release.steps.verify_image import VerifiedImage
-from llm_release.steps.world import Surroundings, Wait
+from llm_release.steps.world import Skipped, Surroundings, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,11 @@ class Ended:
 def resolve(at: Surroundings, request: ImageRequest) -> Resolved:
     """
     Raises:
+        Skipped: only old images are to go.
         Permanent: the cluster has no node_images; an image does not exist, may not be read, or is for other machines.
     """
+    if not request.images:
+        raise Skipped("no engine image was named: none is built.")
     spec = at.cluster.node_images
     if spec is None:
         raise Permanent(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_release.core import bootdisk
+from llm_release.core import bootdisk, nodeplace
 from llm_release.core.bootdisk import Names, Result
 from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Permanent, Transient
@@ -62,6 +62,22 @@ def check_ours(image: Image, names: Names) -> None:
             f"disk image {image.name} exists and is not ours for {names.digest}"
             f" (labelled {image.labels.get(bootdisk.DIGEST, 'with no digest')}).",
             next_action="delete or rename that image; nothing was changed.",
+        )
+
+
+def check_allowed(at: Surroundings, names: Names) -> None:
+    """An image that no allow-list names shows as a pod that waits for a node, and nobody says why.
+
+    Raises:
+        Permanent: no allow-list of the cluster names it.
+    """
+    found = at.kube.list("node.gke.io/v1", "GCPResourceAllowlist", "")
+    patterns = [p for o in found for p in o.get("spec", {}).get("allowedResourcePatterns") or ()]
+    path = nodeplace.resource(at.cluster.project, names)
+    if not nodeplace.allowed(path, patterns):
+        raise Permanent(
+            f"no GCPResourceAllowlist of the cluster allows {path}: GKE would make no node with it.",
+            next_action=f"trigger platform__{at.cluster.cluster} once.",
         )
 
 

@@ -15,10 +15,11 @@ from llm_release.clients.kube_objects import Ref
 from llm_release.core import lease as core
 from llm_release.core.errors import Conflict
 from llm_release.core.lease import Lease
+from llm_release.core.names import Names
 from llm_release.core.strict import encode
 from llm_release.steps import evidence, manifests, observe
 from llm_release.steps.plan import Planned
-from llm_release.steps.world import Skipped, World
+from llm_release.steps.world import Skipped, Surroundings, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,12 @@ def release(world: World) -> bool:
         return False
     _write(world, holder="", fence=found.fence, version=found.version)
     return True
+
+
+def holder(at: Surroundings, service: str, namespace: str) -> str:
+    """Who holds a service's Lease, empty for nobody."""
+    body = at.kube.get(Ref("coordination.k8s.io/v1", "Lease", Names(service, namespace, "").lease, namespace))
+    return Lease.read(body).holder if body else ""
 
 
 def _acquire(world: World) -> int:

@@ -50,7 +50,7 @@ def run(world: World) -> Nodes | Wait:
     name = nodeplace.name(names, chosen, world.spec.accelerator, world.release.zone)
     selector = _selector(world)
     if chosen.mode != "standard":
-        _check_allowed(world, names)
+        image_work.check_allowed(world, names)
     if chosen.mode == "compute-class":
         _class(world, names, name)
     if chosen.mode == "standard" and (waiting := _pool(world, chosen, names, name)):
@@ -81,18 +81,6 @@ def _selector(world: World) -> dict[str, str]:
             next_action="clear open.lock and what follows it.",
         )
     return now
-
-
-def _check_allowed(world: World, names: Names) -> None:
-    """An image that no allow-list names shows as a pod that waits for a node, and nobody says why."""
-    found = world.kube.list("node.gke.io/v1", "GCPResourceAllowlist", "")
-    patterns = [p for o in found for p in o.get("spec", {}).get("allowedResourcePatterns") or ()]
-    path = nodeplace.resource(world.cluster.project, names)
-    if not nodeplace.allowed(path, patterns):
-        raise Permanent(
-            f"no GCPResourceAllowlist of the cluster allows {path}: GKE would make no node with it.",
-            next_action=f"trigger platform__{world.cluster.cluster} once.",
-        )
 
 
 def _class(world: World, names: Names, name: str) -> None:

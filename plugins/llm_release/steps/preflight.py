@@ -12,6 +12,7 @@ from llm_release.clients.kube_objects import Ref, refuse_foreign
 from llm_release.core import volume
 from llm_release.core.errors import Permanent, ReleaseError
 from llm_release.core.names import Names
+from llm_release.steps import preflight_images
 from llm_release.steps.world import World
 
 CSI_DRIVER = "pd.csi.storage.gke.io"
@@ -46,7 +47,7 @@ def run(world: World) -> Preflight:
     """
     passed: list[str] = []
     failed: list[ReleaseError] = []
-    for name, check in CHECKS:
+    for name, check in (*CHECKS, *(preflight_images.CHECKS if world.cluster.node_images else ())):
         before = len(failed)
         failed.extend(check(world))
         if len(failed) == before:

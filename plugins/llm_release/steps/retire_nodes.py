@@ -16,7 +16,6 @@ from llm_release.clients.kube_objects import Ref
 from llm_release.core import bootdisk, nodeplace
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError
-from llm_release.core.names import Names
 from llm_release.steps import image_work, lock, manifests, observe
 from llm_release.steps.nodes import DELETED_WITHIN_S, begun
 from llm_release.steps.world import Skipped, Wait, World
@@ -104,7 +103,9 @@ def _staying(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def _in_use(world: World, mode: str, name: str) -> str:
     """Why it has to stay although nothing names it; the nodes of a pool that may go are cordoned then."""
     for spec in manifests.services_on(world.home, world.cluster.cluster):
-        if spec.service != world.spec.service and (holder := _holder(world, spec.service, spec.namespace)):
+        if spec.service != world.spec.service and (
+            holder := lock.holder(world, spec.service, spec.namespace)
+        ):
             return f"{spec.service} is being released by {holder}"
     pods = _pods_on(world, name, cordon=True) if mode == "standard" else ()
     return f"pods run on it: {', '.join(pods[:5])}" if pods else ""
@@ -128,13 +129,6 @@ def _uncordon(world: World, pool: str) -> None:
     for node in kube_nodes.nodes(world.kube, f"{nodeplace.POOL}={pool}"):
         if node.retiring:
             kube_nodes.cordon(world.kube, node.name, retiring=False)
-
-
-def _holder(world: World, service: str, namespace: str) -> str:
-    """Who holds a service's Lease, empty for nobody."""
-    ref = Ref("coordination.k8s.io/v1", "Lease", Names(service, namespace, "").lease, namespace)
-    found = world.kube.get(ref) or {}
-    return str(found.get("spec", {}).get("holderIdentity") or "")
 
 
 def _delete_pool(world: World, name: str) -> Wait | None:

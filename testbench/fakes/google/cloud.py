@@ -31,6 +31,10 @@ class Settings:
     cluster: str = "demo"
     location: str = "us-central1"
     autopilot: bool = False
+    auto_provisioning: bool = True
+    """Of a Standard cluster: the bench's provisioner makes nodes for labels, too."""
+    image_streaming: bool = True
+    """Of new node pools of a Standard cluster."""
     cluster_version: str = "1.36.3-gke.1000000"
     latency_s: float = 0.2
     records: Path | None = None

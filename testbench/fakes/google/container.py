@@ -45,6 +45,15 @@ def _document(call: Call) -> Resource:
             cluster_ca_certificate=base64.b64encode(settings.ca.read_bytes()).decode()
         ),
         autopilot=container_v1.Autopilot(enabled=settings.autopilot),
+        # Autopilot has both.
+        autoscaling=container_v1.ClusterAutoscaling(
+            enable_node_autoprovisioning=settings.auto_provisioning or settings.autopilot
+        ),
+        node_pool_defaults=container_v1.NodePoolDefaults(
+            node_config_defaults=container_v1.NodeConfigDefaults(
+                gcfs_config=container_v1.GcfsConfig(enabled=settings.image_streaming or settings.autopilot)
+            )
+        ),
         services_ipv4_cidr="10.96.0.0/16",
         self_link=f"{settings.url}/v1/{name}",
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_release.core.clusterspec import cluster_spec
-from llm_release.core.request import release_request
+from llm_release.core.request import image_request, release_request
 from llm_release.core.spec import ColdStartGate, service_spec
 from llm_release.core.strict import Invalid, Seconds
 
@@ -217,3 +217,14 @@ def test_a_conf_value_of_the_wrong_type_is_refused() -> None:
 def test_an_image_without_a_tag_is_refused() -> None:
     with pytest.raises(Invalid, match="no image with a tag or digest"):
         release_request({"image": "vllm"}, KNOWN)
+
+
+def test_a_request_for_a_disk_image_names_engine_images_or_asks_to_sweep() -> None:
+    known = frozenset({"images", "sweep"})
+    for conf in ({}, {"images": []}, {"images": [], "sweep": False}):
+        with pytest.raises(Invalid, match="at least one engine image is wanted, or sweep"):
+            image_request(conf, known)
+    assert image_request({"images": [], "sweep": True}, known).sweep
+    assert image_request({"images": ["host/engine:v1"]}, known).sweep is False
+    with pytest.raises(Invalid, match="sweep: expected true or false"):
+        image_request({"sweep": "yes"}, known)

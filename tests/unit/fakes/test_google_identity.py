@@ -140,6 +140,17 @@ def test_an_autopilot_cluster_says_so_and_has_no_pools(google: GoogleApis) -> No
     assert not cluster.node_pools
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_a_standard_cluster_says_what_its_new_node_pools_have(google: GoogleApis, on: bool) -> None:
+    for autopilot in (False, True):
+        google.stop()
+        google.start(autopilot=autopilot, image_streaming=on, auto_provisioning=on)
+        cluster = google.clusters.get_cluster(name=CLUSTER)
+        defaults = cluster.node_pool_defaults.node_config_defaults
+        assert defaults.gcfs_config.enabled is (on or autopilot)
+        assert cluster.autoscaling.enable_node_autoprovisioning is (on or autopilot)
+
+
 def test_the_key_file_is_for_its_owner_only(google: GoogleApis) -> None:
     path = google.folder / "new" / "sa.json"
     keys.write(path, email=EMAIL, project="demo", token_uri=f"{google.url}/token")

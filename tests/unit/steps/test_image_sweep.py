@@ -1,0 +1,354 @@
+"""Disk images that nothing names go; whatever may still ask for one keeps it, in any cluster of the project."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_release.core import bootdisk, nodeplace
+from llm_release.core.errors import Permanent, ReleaseError, Transient
+from llm_release.core.names import LIVE, PREVIOUS, RELEASE
+from llm_release.core.request import ImageRequest
+from llm_release.core.strict import encode
+from llm_release.steps import image_sweep, manifests
+from llm_release.steps.image_request import Resolved
+from llm_release.steps.image_sweep import Swept
+from llm_release.steps.world import Skipped, Surroundings
+from tests.unit.fakes.google_apis import GoogleApis
+from tests.unit.steps.conftest import HOME, Bed
+from tests.unit.support.kube_api import KINDS, KubeApi
+from tests.unit.support.release import DIGEST, release
+
+SWEEP = ImageRequest(images=(), sweep=True)
+OLD = bootdisk.Names(DIGEST)
+OTHER = bootdisk.Names("sha256:" + "f" * 64)
+
+
+class Project:
+    """The clusters demo and far, each with a service of its name, and images that are older than the least age."""
+
+    def __init__(self, beds: dict[str, Bed], home: Path) -> None:
+        self.beds, self.home = beds, home
+        self.facts: dict[str, Any] = {}
+        (home / "include/services").mkdir(parents=True)
+        text = (HOME / "include/services/sim.yaml").read_text()
+        for cluster, service in (("demo", "sim"), ("far", "away")):
+            body = text.replace("service: sim", f"service: {service}").replace(
+                "cluster: demo", f"cluster: {cluster}"
+            )
+            (home / f"include/services/{service}.yaml").write_text(body)
+
+    def at(self, cluster: str) -> Surroundings:
+        bed = self.beds[cluster]
+        return Surroundings(
+            cluster=dataclasses.replace(manifests.cluster(HOME, "demo"), cluster=cluster),
+            connect=bed,  # type: ignore[arg-type]
+            home=self.home,
+            holder="node_image/one",
+            facts=self.facts.get,
+            log=self.beds["demo"].log.append,
+        )
+
+    def swept(self, request: ImageRequest = SWEEP) -> Swept:
+        return image_sweep.run(self.at("demo"), request, [self.at(name) for name in self.beds])
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.beds["demo"].log)
+
+    # What is there --------------------------------------------------------------------------------
+
+    def image(self, names: bootdisk.Names, *, days: float = 30, **labels: str) -> str:
+        made = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+        self.put(names.image, {**names.labels, bootdisk.VERIFIED: "true", **labels}, made.isoformat())
+        return names.image
+
+    def put(self, name: str, labels: dict[str, str], created: str) -> None:
+        cloud = self.beds["demo"].google.cloud
+        assert cloud is not None
+        with cloud.state.changing() as held:
+            held.resources[f"projects/demo/global/images/{name}"] = {
+                "kind": "compute#image",
+                "name": name,
+                "status": "READY",
+                "labels": labels,
+                "creationTimestamp": created,
+            }
+
+    def images(self) -> set[str]:
+        cloud = self.beds["demo"].google.cloud
+        assert cloud is not None
+        return {r["name"] for _, r in cloud.state.under("projects/demo/global/images")}
+
+    def service(self, cluster: str, name: str, *, selected: str = "", **releases: str) -> None:
+        """Keywords: live, previous."""
+        annotations = {{"live": LIVE, "previous": PREVIOUS}[k]: v for k, v in releases.items()}
+        meta = {"name": name, "namespace": "llm", "annotations": annotations}
+        spec = {"selector": {RELEASE: selected or releases.get("live", "")}}
+        self.beds[cluster].kube.put({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+
+    def record(self, cluster: str, service: str, id: str, digest: str) -> None:
+        made = release(service, id=id, image=f"registry.example/engine@{digest}")
+        self.text(cluster, service, id, json.dumps({"release": encode(made)}))
+
+    def text(self, cluster: str, service: str, id: str, text: str) -> None:
+        self.beds[cluster].store().write_text(f"{service}/{id}/record.json", text)
+
+    def compute_class(self, cluster: str, name: str, spec: dict[str, Any]) -> None:
+        body = {"apiVersion": "cloud.google.com/v1", "kind": "ComputeClass", "metadata": {"name": name}}
+        self.beds[cluster].kube.put({**body, "spec": spec})
+
+    def pool(self, cluster: str, name: str, image: str, mode: str = "CONTAINER_IMAGE_CACHE") -> None:
+        cloud = self.beds[cluster].google.cloud
+        assert cloud is not None
+        disk = {"diskImage": f"projects/demo/global/images/{image}", "mode": mode}
+        with cloud.state.changing() as held:
+            held.resources[f"projects/demo/locations/us-central1/clusters/demo/nodePools/{name}"] = {
+                "name": name,
+                "status": "RUNNING",
+                "config": {"secondaryBootDisks": [disk]},
+            }
+
+
+@pytest.fixture
+def project(bed: Bed, tmp_path: Path) -> Iterator[Project]:
+    folder = tmp_path / "far"
+    folder.mkdir()
+    google, kube = GoogleApis(folder), KubeApi(folder)
+    google.start()
+    kube.start()
+    kube.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm"}})
+    bed.lease("sim", "")
+    assert bed.google.cloud is not None
+    with bed.google.cloud.state.changing() as held:
+        held.resources.pop(f"projects/demo/global/images/{OLD.image}")  # it has no labels
+    yield Project({"demo": bed, "far": Bed(google, kube, bed.store_url)}, tmp_path / "home")
+    kube.stop()
+    google.stop()
+
+
+def test_it_is_skipped_unless_it_is_asked_for(project: Project) -> None:
+    project.image(OLD)
+    with pytest.raises(Skipped):
+        project.swept(ImageRequest(images=("host/engine:v1",)))
+    assert project.images() == {OLD.image}
+
+
+def test_what_nothing_names_is_deleted(project: Project) -> None:
+    project.image(OLD)
+    project.image(OTHER)
+    assert project.swept() == Swept((OLD.image, OTHER.image), {})
+    assert project.images() == set()
+    assert f"deleting image={OLD.image}: nothing names it" in project.log
+
+
+def test_a_second_sweep_finds_nothing(project: Project) -> None:
+    project.image(OLD)
+    project.swept()
+    assert project.swept() == Swept((), {})
+
+
+def test_each_that_stays_is_told_with_the_reason(project: Project) -> None:
+    project.image(OLD, days=2)
+    project.image(OTHER)
+    assert project.swept() == Swept((OTHER.image,), {OLD.image: "is younger than 7 days"})
+    assert f"kept image={OLD.image}: is younger than 7 days" in project.log
+
+
+def test_one_that_is_not_verified_goes_after_a_day(project: Project) -> None:
+    project.image(OLD, days=2, **{bootdisk.VERIFIED: ""})
+    assert project.swept().deleted == (OLD.image,)
+
+
+def test_images_that_are_not_ours_stay(project: Project) -> None:
+    old = "2020-01-01T00:00:00Z"
+    project.put("llmr-engine-backup", OLD.labels, old)
+    project.put("debian", {}, old)
+    assert project.swept() == Swept((), {"llmr-engine-backup": "has no label of ours for that name"})
+    assert project.images() == {"llmr-engine-backup", "debian"}
+
+
+def test_the_runs_own_image_stays(project: Project) -> None:
+    project.image(OLD)
+    project.facts[Resolved.STEP] = encode(Resolved(("x",), "us-central1-a", "s", 0, OLD.image))
+    assert project.swept().kept == {OLD.image: "is this run's own"}
+
+
+# Who names an image -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cluster", ["demo", "far"])
+@pytest.mark.parametrize(
+    "selector",
+    [
+        OLD.node_selector("demo"),
+        {nodeplace.POOL: "llmr-0123456789ab-00000000"},
+        {nodeplace.CLASS: "llmr-0123456789ab-00000000"},
+    ],
+)
+def test_a_deployment_keeps_its_image(project: Project, cluster: str, selector: dict[str, str]) -> None:
+    project.image(OLD)
+    project.image(OTHER)
+    project.beds[cluster].deployment("x", selector)
+    kept = {OLD.image: f"named by Deployment llm/x in cluster {cluster}"}
+    assert project.swept() == Swept((OTHER.image,), kept)
+
+
+@pytest.mark.parametrize("cluster", ["demo", "far"])
+def test_a_compute_class_keeps_its_image_whosever_it_is(project: Project, cluster: str) -> None:
+    project.image(OLD)
+    disks = [{"diskImageName": OLD.image, "project": "demo"}]
+    project.compute_class(cluster, "theirs", {"priorities": [{"storage": {"secondaryBootDisks": disks}}]})
+    assert project.swept().kept == {OLD.image: f"named by ComputeClass theirs in cluster {cluster}"}
+
+
+@pytest.mark.parametrize("cluster", ["demo", "far"])
+@pytest.mark.parametrize("mode", ["CONTAINER_IMAGE_CACHE", "MODE_UNSPECIFIED"])
+def test_a_node_pool_keeps_its_image_whosever_it_is(project: Project, cluster: str, mode: str) -> None:
+    project.image(OLD)
+    project.pool(cluster, "theirs", OLD.image, mode)
+    assert project.swept().kept == {OLD.image: f"named by node pool theirs in cluster {cluster}"}
+
+
+@pytest.mark.parametrize(
+    ("releases", "kind"),
+    [
+        ({"live": "aaaaaaaaaa"}, "live"),
+        ({"live": "bbbbbbbbbb", "previous": "aaaaaaaaaa"}, "previous"),
+        ({"live": "bbbbbbbbbb", "selected": "aaaaaaaaaa"}, "selected"),
+    ],
+)
+@pytest.mark.parametrize(("cluster", "service"), [("demo", "sim"), ("far", "away"), ("far", "file-is-gone")])
+def test_a_release_that_can_serve_keeps_its_image(
+    project: Project, cluster: str, service: str, releases: dict[str, str], kind: str
+) -> None:
+    project.image(OLD)
+    project.image(OTHER)
+    project.service(cluster, service, **releases)
+    project.record(cluster, service, "aaaaaaaaaa", DIGEST)
+    project.record(cluster, service, "bbbbbbbbbb", "sha256:" + "9" * 64)
+    why = f"named by the record of the {kind} release aaaaaaaaaa of {service} in cluster {cluster}"
+    assert project.swept() == Swept((OTHER.image,), {OLD.image: why})
+
+
+def test_a_service_that_is_none_of_ours_is_not_asked_for_records(project: Project) -> None:
+    project.image(OLD)
+    project.service("demo", "somebodys")
+    assert project.swept().deleted == (OLD.image,)
+
+
+# When nothing goes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cluster", "service"), [("demo", "sim"), ("far", "away")])
+def test_nothing_goes_while_a_service_is_being_released(project: Project, cluster: str, service: str) -> None:
+    """Its record may not be there yet either."""
+    project.image(OLD)
+    project.beds[cluster].lease(service, "release__x/two")
+    project.service(cluster, service, live="aaaaaaaaaa")
+    why = f"{service} is being released by release__x/two in cluster {cluster}"
+    assert project.swept() == Swept((), {OLD.image: why})
+    assert project.images() == {OLD.image}
+    assert f"nothing is deleted: {why}" in project.log
+
+
+def test_a_release_that_begins_meanwhile_keeps_the_rest(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.image(OLD)
+    project.image(OTHER)
+    delete = image_sweep._delete
+
+    def deleted(at: Surroundings, name: str) -> bool:
+        project.beds["far"].lease("away", "release__away/two")
+        return delete(at, name)
+
+    monkeypatch.setattr(image_sweep, "_delete", deleted)
+    why = "away is being released by release__away/two in cluster far"
+    assert project.swept() == Swept((OLD.image,), {OTHER.image: why})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "is missing"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"release": {"image": "host/engine:v1"}}', "names no engine image by digest"),
+    ],
+)
+def test_nothing_goes_when_a_record_cannot_be_read(project: Project, text: str | None, problem: str) -> None:
+    project.image(OLD)
+    project.service("far", "away", live="aaaaaaaaaa")
+    if text is not None:
+        project.text("far", "away", "aaaaaaaaaa", text)
+    with pytest.raises(Permanent, match=f"disk images were left: cluster far .*record.json.*{problem}"):
+        project.swept()
+    assert project.images() == {OLD.image}
+
+
+@pytest.mark.parametrize(("code", "kind"), [(429, Transient), (403, Permanent)])
+def test_nothing_goes_when_gke_does_not_list_the_pools(
+    project: Project, code: int, kind: type[ReleaseError]
+) -> None:
+    project.image(OLD)
+    project.beds["far"].google.control("POST", "faults", kind="api-error", code=code, match="GET .*nodePools")
+    with pytest.raises(kind, match="disk images were left: cluster far does not tell what it needs"):
+        project.swept()
+    assert project.images() == {OLD.image}
+
+
+def test_nothing_goes_when_a_cluster_does_not_answer(project: Project) -> None:
+    project.image(OLD)
+    project.beds["far"].kube.stop()
+    with pytest.raises(ReleaseError, match="disk images were left: cluster far") as failed:
+        project.swept()
+    assert not isinstance(failed.value, Permanent)
+    assert project.images() == {OLD.image}
+
+
+def test_nothing_goes_when_a_services_file_is_wrong(project: Project) -> None:
+    project.image(OLD)
+    (project.home / "include/services/away.yaml").write_text("service: away\n")
+    with pytest.raises(Permanent, match="disk images were left"):
+        project.swept()
+    assert project.images() == {OLD.image}
+
+
+def test_a_cluster_that_knows_no_compute_classes_has_none(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.image(OLD)
+    monkeypatch.delitem(KINDS, "cloud.google.com/v1")  # type: ignore[arg-type]
+    assert project.swept().deleted == (OLD.image,)
+
+
+# Deleting -----------------------------------------------------------------------------------------
+
+
+def test_an_image_that_vanished_is_no_error(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.image(OLD)
+    delete = image_sweep._delete
+
+    def late(at: Surroundings, name: str) -> bool:
+        at.machines.delete_image(name)
+        return delete(at, name)
+
+    monkeypatch.setattr(image_sweep, "_delete", late)
+    assert project.swept() == Swept((), {})
+    assert f"image={OLD.image} is gone already" in project.log
+
+
+def test_a_right_that_is_missing_is_told(project: Project) -> None:
+    project.image(OLD)
+    said = "Required 'compute.images.delete' permission"
+    google = project.beds["demo"].google
+    google.control("POST", "faults", kind="api-error", code=403, message=said, match="DELETE", count=1)
+    with pytest.raises(Permanent, match=said):
+        project.swept()
