@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llm_release.clients.store import Store, connect
 from llm_release.core import bootdisk, nodeplace
 from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.core.names import LIVE, PREVIOUS, RELEASE
@@ -21,9 +22,10 @@ from llm_release.steps.image_request import Resolved
 from llm_release.steps.image_sweep import Swept
 from llm_release.steps.world import Skipped, Surroundings
 from tests.unit.fakes.google_apis import GoogleApis
-from tests.unit.steps.conftest import HOME, Bed
-from tests.unit.support.kube_api import KINDS, KubeApi
+from tests.unit.support.bed import Bed
+from tests.unit.support.kube_api import KINDS, NAMESPACE, KubeApi
 from tests.unit.support.release import DIGEST, release
+from tests.unit.support.world import HOME, Connected, Run
 
 SWEEP = ImageRequest(images=(), sweep=True)
 OLD = bootdisk.Names(DIGEST)
@@ -45,14 +47,13 @@ class Project:
             (home / f"include/services/{service}.yaml").write_text(body)
 
     def at(self, cluster: str) -> Surroundings:
-        bed = self.beds[cluster]
         return Surroundings(
             cluster=dataclasses.replace(manifests.cluster(HOME, "demo"), cluster=cluster),
-            connect=bed,  # type: ignore[arg-type]
+            connect=self.beds[cluster].run.connect,
             home=self.home,
             holder="node_image/one",
             facts=self.facts.get,
-            log=self.beds["demo"].log.append,
+            log=self.beds["demo"].run.log.append,
         )
 
     def swept(self, request: ImageRequest = SWEEP) -> Swept:
@@ -60,7 +61,7 @@ class Project:
 
     @property
     def log(self) -> str:
-        return "\n".join(self.beds["demo"].log)
+        return "\n".join(self.beds["demo"].run.log)
 
     # What is there --------------------------------------------------------------------------------
 
@@ -89,20 +90,18 @@ class Project:
     def service(self, cluster: str, name: str, *, selected: str = "", **releases: str) -> None:
         """Keywords: live, previous."""
         annotations = {{"live": LIVE, "previous": PREVIOUS}[k]: v for k, v in releases.items()}
-        meta = {"name": name, "namespace": "llm", "annotations": annotations}
         spec = {"selector": {RELEASE: selected or releases.get("live", "")}}
-        self.beds[cluster].kube.put({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
+        self.beds[cluster].api.put("v1", "Service", name, metadata={"annotations": annotations}, spec=spec)
 
     def record(self, cluster: str, service: str, id: str, digest: str) -> None:
         made = release(service, id=id, image=f"registry.example/engine@{digest}")
         self.text(cluster, service, id, json.dumps({"release": encode(made)}))
 
     def text(self, cluster: str, service: str, id: str, text: str) -> None:
-        self.beds[cluster].store().write_text(f"{service}/{id}/record.json", text)
+        self.beds[cluster].run.connect.store().write_text(f"{service}/{id}/record.json", text)
 
     def compute_class(self, cluster: str, name: str, spec: dict[str, Any]) -> None:
-        body = {"apiVersion": "cloud.google.com/v1", "kind": "ComputeClass", "metadata": {"name": name}}
-        self.beds[cluster].kube.put({**body, "spec": spec})
+        self.beds[cluster].api.put("cloud.google.com/v1", "ComputeClass", name, spec=spec)
 
     def pool(self, cluster: str, name: str, image: str, mode: str = "CONTAINER_IMAGE_CACHE") -> None:
         cloud = self.beds[cluster].google.cloud
@@ -117,19 +116,21 @@ class Project:
 
 
 @pytest.fixture
-def project(bed: Bed, tmp_path: Path) -> Iterator[Project]:
+def project(bed: Bed, gcs: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Project]:
     folder = tmp_path / "far"
     folder.mkdir()
-    google, kube = GoogleApis(folder), KubeApi(folder)
+    google, api = GoogleApis(folder), KubeApi()
     google.start()
-    kube.start()
-    kube.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "llm"}})
+    api.start()
+    api.put("v1", "Namespace", NAMESPACE)
+    store = Store("llm-releases", f"{request.node.name}-far", connect(gcs, project="demo"))
+    far = Bed(Run(Connected(api.client(folder), store, google)), api, google)
     bed.lease("sim", "")
     assert bed.google.cloud is not None
     with bed.google.cloud.state.changing() as held:
         held.resources.pop(f"projects/demo/global/images/{OLD.image}")  # it has no labels
-    yield Project({"demo": bed, "far": Bed(google, kube, bed.store_url)}, tmp_path / "home")
-    kube.stop()
+    yield Project({"demo": bed, "far": far}, tmp_path / "home")
+    api.stop()
     google.stop()
 
 
@@ -306,7 +307,7 @@ def test_nothing_goes_when_gke_does_not_list_the_pools(
 
 def test_nothing_goes_when_a_cluster_does_not_answer(project: Project) -> None:
     project.image(OLD)
-    project.beds["far"].kube.stop()
+    project.beds["far"].api.stop()
     with pytest.raises(ReleaseError, match="disk images were left: cluster far") as failed:
         project.swept()
     assert not isinstance(failed.value, Permanent)
@@ -325,7 +326,7 @@ def test_a_cluster_that_knows_no_compute_classes_has_none(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.image(OLD)
-    monkeypatch.delitem(KINDS, "cloud.google.com/v1")  # type: ignore[arg-type]
+    monkeypatch.delitem(KINDS, "cloud.google.com/v1")
     assert project.swept().deleted == (OLD.image,)
 
 

@@ -11,7 +11,7 @@ from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.steps import preflight, preflight_images
 from llm_release.steps.world import World
 from testbench.fakes.web import Request, Response, Server, as_json
-from tests.unit.steps.conftest import NAMES, Bed
+from tests.unit.support.bed import NAMES, Bed
 from tests.unit.support.release import DIGEST, release
 
 ALLOWED = "projects/demo/global/images/llmr-engine-.*"
@@ -47,7 +47,7 @@ def host() -> Iterator[Host]:
 @pytest.fixture
 def bed(bed: Bed, host: Host) -> Bed:
     """Everything is as it should be, for a Standard cluster with auto-provisioning."""
-    bed.registry_host = host.name
+    bed.run.connect.registry_host = host.name
     bed.allow(ALLOWED)
     ours(bed)
     return bed
@@ -67,7 +67,7 @@ def cluster(bed: Bed, **settings: Any) -> None:
 
 def world(bed: Bed, mode: str = "autopilot", image: str = "") -> World:
     made = bed.world(mode)
-    made.release = release(image=image or f"{bed.registry_host}/llm/engine@{DIGEST}")
+    made.release = release(image=image or f"{bed.run.connect.registry_host}/llm/engine@{DIGEST}")
     return made
 
 
@@ -83,7 +83,7 @@ MODES = ("autopilot", "compute-class", "standard")
 def test_what_is_as_it_should_be_passes_and_nothing_is_written(bed: Bed, mode: str) -> None:
     assert found(bed, mode) == []
     assert bed.google.control("GET", "writes")["writes"] == []
-    assert bed.kube.writes == []
+    assert bed.api.writes == []
 
 
 @pytest.mark.parametrize("mode", ["", "autopilot"])
@@ -97,7 +97,7 @@ def test_they_are_checks_of_preflight_where_the_cluster_has_node_images(
 
 def test_every_reason_is_told_at_once(bed: Bed, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.architecture = "arm64"
-    bed.kube.objects.pop(("gcpresourceallowlists", "", "some"))
+    bed.api.objects.pop(("gcpresourceallowlists", "", "some"))
     cluster(bed, auto_provisioning=False, image_streaming=False, cluster_version="1.27.1-gke.1")
     ours(bed, **{"managed-by": "terraform"})
     monkeypatch.setattr(preflight, "CHECKS", ())
@@ -105,7 +105,7 @@ def test_every_reason_is_told_at_once(bed: Bed, host: Host, monkeypatch: pytest.
         Permanent, match=r"is for linux/arm64, not for linux/amd64.*\(and 5 more, in the log\)"
     ):
         preflight.run(world(bed))
-    assert len([line for line in bed.log if line.startswith("failed ")]) == 6
+    assert len([line for line in bed.run.log if line.startswith("failed ")]) == 6
 
 
 # The engine's image and the disk image ---------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_image_streaming_that_is_off_is_told_with_what_to_do(bed: Bed, mode: str
     cluster(bed, image_streaming=False)
     refused = found(bed, mode)
     assert ["--enable-image-streaming" in e.next_action for e in refused] == [True] * refusals
-    told = [line for line in bed.log if line.startswith("warning ") and "image streaming is off" in line]
+    told = [line for line in bed.run.log if line.startswith("warning ") and "image streaming is off" in line]
     assert len(told) == 1 - refusals
 
 
@@ -208,7 +208,7 @@ def test_an_engine_that_cannot_be_streamed_is_a_warning_and_no_refusal(bed: Bed)
     assert found(bed) == []
     assert any(
         line.startswith("warning image streaming cannot serve") and "is no Artifact Registry" in line
-        for line in bed.log
+        for line in bed.run.log
     )
 
 
@@ -216,6 +216,6 @@ def test_an_engine_in_another_region_is_told_with_both(bed: Bed) -> None:
     near, far = (f"{place}-docker.pkg.dev/demo/llm/engine@{DIGEST}" for place in ("us", "europe"))
     for image in (near, far):
         assert list(preflight_images._near(world(bed, image=image))) == []
-    assert [line for line in bed.log if line.startswith("warning ")] == [
+    assert [line for line in bed.run.log if line.startswith("warning ")] == [
         f"warning image streaming cannot serve {far}: its registry is in europe, the cluster in us-central1."
     ]

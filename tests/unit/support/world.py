@@ -12,6 +12,7 @@ from llm_release.clients.kubernetes import Kubernetes
 from llm_release.clients.machines import Machines
 from llm_release.clients.node_logs import NodeLogs
 from llm_release.clients.node_pools import NodePools
+from llm_release.clients.registry import Registry
 from llm_release.clients.store import Store
 from llm_release.core.clusterspec import ClusterSpec
 from llm_release.core.spec import ServiceSpec
@@ -36,6 +37,7 @@ class Connected:
     documents: Store
     google: GoogleApis | None = None
     logs: NodeLogs | None = None
+    registry_host: str = ""
 
     def kubernetes(self) -> Kubernetes:
         return self.kube
@@ -59,8 +61,9 @@ class Connected:
     def hub(self) -> NoReturn:
         raise AssertionError("the step asked the hub")
 
-    def registry(self) -> NoReturn:
-        raise AssertionError("the step asked a registry")
+    def registry(self) -> Registry:
+        assert self.registry_host, "the step asked a registry"
+        return Registry(insecure=(self.registry_host,))
 
     def _google(self) -> dict[str, Any]:
         assert self.google is not None, "the step asked Google"
