@@ -9,6 +9,7 @@ import pytest
 
 from llm_release.clients.kube_objects import Ref
 from llm_release.clients.kubernetes import Kubernetes
+from llm_release.core.errors import Permanent
 from llm_release.hooks.cluster import ClusterHook
 from llm_release.steps import platform
 from testbench import bench, config
@@ -33,8 +34,8 @@ def built(run: Run) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-def nothing_allowed(kube: Kubernetes, connect: ClusterHook) -> Iterator[None]:
-    """A cluster that was not prepared for secondary boot disks."""
+def nothing_allowed(built: tuple[str, str], kube: Kubernetes, connect: ClusterHook) -> Iterator[None]:
+    """A cluster that was not prepared for secondary boot disks, with one that was built before."""
     kube.delete(ALLOWLIST)
     yield
     platform.run(HOME, connect.cluster, kube=kube, namespaces=[NAMESPACE])
@@ -57,8 +58,12 @@ def test_a_container_starts_from_the_layers_on_the_disk(built: tuple[str, str], 
 
 
 @pytest.mark.usefixtures("nothing_allowed")
-def test_without_an_allow_list_the_pod_stays_pending(built: tuple[str, str], kube: Kubernetes) -> None:
+def test_without_an_allow_list_the_pod_stays_pending_and_preflight_refuses(
+    built: tuple[str, str], run: Run, kube: Kubernetes
+) -> None:
     image, engine = built
+    with pytest.raises(Permanent, match="no GCPResourceAllowlist of the cluster allows"):
+        run.step("open.preflight")
     kube.apply(pod("no-allow-list", image, engine))
     until(lambda: phase(kube, "no-allow-list") == "Pending", 10)
     with pytest.raises(AssertionError, match="did not happen"):
