@@ -2,8 +2,8 @@
 # Startup script of the machine that builds a secondary boot disk. What to build is in the instance's metadata:
 #   llm-release-run         a word that is in every line and in the result
 #   llm-release-images      images by digest, separated by spaces
-#   llm-release-auth        metadata (the machine's own token) or none
-#   llm-release-plain-http  true for a registry without TLS
+#   llm-release-token-hosts registries that get the machine's own token; every other one is asked anonymously
+#   llm-release-plain-http-hosts  registries without TLS
 # On the disk, as GKE reads it: snapshots/<n>/fs, snapshots.metadata "<chain ID> <path> <md5 of md5s>",
 # images.metadata. Beside them snapshots.treehash: "<chain ID> <path> <sha256 over types, modes, owners, times, links,
 # xattrs and content>", because the md5 sees the content of regular files only.
@@ -47,14 +47,15 @@ trap finish EXIT
 trap 'LINE=$LINENO COMMAND=$BASH_COMMAND' ERR
 trap 'exit 143' TERM
 ID=$(metadata attributes/llm-release-run)
-read -r -a IMAGES <<<"$(metadata attributes/llm-release-images)"
-AUTH=$(metadata attributes/llm-release-auth)
-PULL=(--platform linux/amd64)
-[[ $(metadata attributes/llm-release-plain-http) == true ]] && PULL+=(--plain-http)
+images=$(metadata attributes/llm-release-images) # not inside of read: its failure would be lost there
+read -r -a IMAGES <<<"$images"
+TOKEN_HOSTS=$(metadata attributes/llm-release-token-hosts)
+PLAIN_HOSTS=$(metadata attributes/llm-release-plain-http-hosts)
 mkdir -p $WORK $RUN $DISK
 DONE=$WORK/done.$ID
 # Compute runs a startup script at every boot, and the disk of a build that is done must not be formatted again.
 [[ -e $DONE ]] && exit 0
+((${#IMAGES[@]})) || refuse "no image is named in the metadata"
 
 STAGE=install
 missing=
@@ -62,10 +63,14 @@ for tool in containerd ctr jq; do command -v $tool >/dev/null || missing+=" $too
 if [[ $missing ]]; then
   say "installing$missing"
   export DEBIAN_FRONTEND=noninteractive
+  # a fresh Debian may be upgrading itself: its locks are waited for
+  apt() { apt-get -q -o DPkg::Lock::Timeout=300 "$@" > $WORK/apt.log 2>&1; }
   for try in 1 2 3; do
-    apt-get -q update && apt-get -q install -y --no-install-recommends containerd jq && break
-    [[ $try -lt 3 ]] || refuse "containerd could not be installed: apt-get failed 3 times"
-    sleep $((try * 2))
+    apt update && apt install -y --no-install-recommends containerd jq && break
+    said=$(grep -E '^(E|Err)' $WORK/apt.log | tail -n 1) || true
+    say "apt-get try=$try said=${said:-$(tail -n 1 $WORK/apt.log)}"
+    [[ $try -lt 3 ]] || refuse "containerd could not be installed, apt-get failed 3 times: ${said:-nothing was said}"
+    sleep $((try * 5))
   done
   for tool in containerd ctr jq; do command -v $tool >/dev/null || refuse "apt-get installed no $tool"; done
 fi
@@ -102,14 +107,18 @@ done
 STAGE=pull
 for image in "${IMAGES[@]}"; do
   [[ $image == *@sha256:* ]] || refuse "$image is not pinned by digest"
-  LOGIN=()
-  if [[ $AUTH == metadata ]]; then # fresh for every image: it lives an hour at most
-    LOGIN=(--user "oauth2accesstoken:$(metadata service-accounts/default/token | jq -er .access_token)")
+  host=${image%%/*}
+  PULL=(--platform linux/amd64)
+  [[ " $PLAIN_HOSTS " == *" $host "* ]] && PULL+=(--plain-http)
+  if [[ " $TOKEN_HOSTS " == *" $host "* ]]; then # fresh for every image: it lives an hour at most
+    token=$(metadata service-accounts/default/token | jq -er .access_token)
+    PULL+=(--user "oauth2accesstoken:$token")
   fi
   for try in 1 2 3; do
-    "${CTR[@]}" images pull "${PULL[@]}" "${LOGIN[@]}" "$image" > $WORK/pull.log 2>&1 && break
-    said=$(grep -o 'ctr: .*' $WORK/pull.log | tail -n 1)
-    say "pull try=$try image=$image said=${said:-$(tail -n 1 $WORK/pull.log)}"
+    "${CTR[@]}" images pull "${PULL[@]}" "$image" > $WORK/pull.log 2>&1 && break
+    said=$(grep -o 'ctr: .*' $WORK/pull.log | tail -n 1) || true
+    said=${said:-$(tail -n 1 $WORK/pull.log)}
+    say "pull try=$try image=$image said=$said"
     [[ $try -lt 3 ]] || refuse "$image could not be pulled: ${said#ctr: }"
     sleep $((try * 2))
   done
@@ -134,7 +143,7 @@ chain_ids() { # image
 for image in "${IMAGES[@]}"; do chain_ids "$image"; done | LC_ALL=C sort -u > $WORK/wanted
 "${CTR[@]}" snapshots ls | awk '$NF == "Committed" {print $1}' | LC_ALL=C sort > $WORK/committed
 cmp -s $WORK/wanted $WORK/committed || refuse "containerd committed other layers than the images' configs name"
-need=$(du -sk --apparent-size $WORK/root/io.containerd.snapshotter.v1.overlayfs/snapshots | cut -f1)
+need=$(du -sk $WORK/root/io.containerd.snapshotter.v1.overlayfs/snapshots | cut -f1)
 free=$(df -Pk $DISK | awk 'NR == 2 {print $4}')
 say "plan layers=$(wc -l < $WORK/committed) need_kib=$need free_kib=$free"
 ((need + need / 20 < free)) || refuse "disk too small: $need KiB and 5 % are needed, $free KiB are free"
@@ -161,7 +170,8 @@ while read -r chain; do
   path=snapshots/${folder##*/snapshots/}
   mkdir -p "$DISK/${path%/fs}"
   # -a would forgive what -p --preserve=xattr does not: opaque folders and file capabilities are xattrs
-  cp -R --no-dereference --preserve=mode,ownership,timestamps,links,xattr "$folder" "$DISK/${path%/fs}/"
+  cp -R --no-dereference --preserve=mode,ownership,timestamps,links,xattr "$folder" "$DISK/${path%/fs}/" \
+    2> $WORK/cp.log || refuse "layer $chain could not be copied: $(tail -n 1 $WORK/cp.log)"
   # a process that reads 10 GB three times is slower than three that do it at once
   tree_hash "$folder" > $WORK/source.hash & source=$!
   tree_hash "$DISK/$path" > $WORK/copy.hash & copy=$!

@@ -41,6 +41,7 @@ def start(machines: Machines, connect: ClusterHook) -> Iterator[Start]:
         wish = Wish(
             name=name,
             kind="e2-standard-4",
+            boot_image="projects/debian-cloud/global/images/family/debian-12",
             boot_gib=10,
             work_disk=f"{name}-disk",
             read_only=False,

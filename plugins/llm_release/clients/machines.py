@@ -13,8 +13,14 @@ from google.cloud import compute_v1
 
 from llm_release.clients.operations import TIMEOUT_S, Operation, Operations, last, told
 
-BOOT_IMAGE = "projects/debian-cloud/global/images/family/debian-12"
 BOOT_GIB = 10
+_NOT_TOLD = (
+    google_errors.NotFound,
+    google_errors.Forbidden,
+    google_errors.BadRequest,
+    google_errors.PreconditionFailed,
+)
+"""Of a guest attribute: not set yet, or the whole of them switched off by policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Wish:
     name: str
     kind: str
     """Machine type, such as n2-standard-8."""
+    boot_image: str
+    """Of the boot disk: a family or an image, projects/<project>/global/images/..."""
     boot_gib: int
     work_disk: str
     """Disk in the same zone, seen in the machine as google-llm-release-image."""
@@ -216,7 +224,7 @@ class Machines:
             auto_delete=True,
             initialize_params=compute_v1.AttachedDiskInitializeParams(
                 disk_name=f"{wish.name}-boot",  # without one it is the machine's, which the work disk may have
-                source_image=BOOT_IMAGE,
+                source_image=wish.boot_image,
                 disk_size_gb=wish.boot_gib,
                 disk_type=f"projects/{self.project}/zones/{zone}/diskTypes/pd-balanced",
                 labels=dict(wish.labels),
@@ -246,7 +254,7 @@ class Machines:
             ),
             scheduling=compute_v1.Scheduling(
                 automatic_restart=False,
-                on_host_maintenance="TERMINATE",
+                on_host_maintenance="MIGRATE",
                 max_run_duration=compute_v1.Duration(seconds=wish.within),
                 instance_termination_action="DELETE",
             ),

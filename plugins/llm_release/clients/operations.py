@@ -105,6 +105,11 @@ def told(what: str, *, service: str = "Compute") -> Iterator[None]:
 def _refused(what: str, e: google_errors.GoogleAPICallError) -> ReleaseError:
     reason = next((str(d.get("reason", "")) for d in e.errors if isinstance(d, Mapping)), "")
     said = f"could not {what}: {_said(e)}."
+    if "constraints/" in said:
+        return Permanent(
+            said,
+            next_action="an organisation policy forbids it: ask for an exception, or change the cluster's file.",
+        )
     changed = isinstance(e, google_errors.Conflict | google_errors.PreconditionFailed)
     if changed or reason == "resourceInUseByAnotherResource":
         return Conflict(said, next_action="look at who uses it; nothing was forced.")

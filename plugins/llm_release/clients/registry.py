@@ -111,7 +111,7 @@ class Registry:
         return found
 
     def _bearer(self, host: str) -> str | None:
-        return self._google_token() if self._google_token and _GOOGLE.fullmatch(host) else None
+        return self._google_token() if self._google_token and is_google(host) else None
 
     def _asked(self, url: str, image: str, bearer: str | None, *, method: str) -> tuple[Message, bytes]:
         try:
@@ -126,6 +126,11 @@ class Registry:
                 f"the registry of image {image} cannot be reached: {e}.",
                 next_action="check the image's host, and the network of the worker.",
             ) from e
+
+
+def is_google(host: str) -> bool:
+    """Whether a registry takes Google's access tokens; nobody else is ever sent one."""
+    return _GOOGLE.fullmatch(host) is not None
 
 
 def split(image: str) -> tuple[str, str, str]:

@@ -34,7 +34,17 @@ NODE_LABEL = "cloud.google.com.node-restriction.kubernetes.io/gke-secondary-boot
 """With an image's name: label of the nodes that have that image as a secondary boot disk."""
 WORD = "llm-release/result"
 """Guest attribute that a machine's result is in, beside the serial port."""
-_RESULT = r"llm-release-{kind}\[{run}\]: RESULT=(SUCCESS|FAILURE)([^\r\n]*)"
+IMAGE_ID = "llm-release-image-id"
+"""Label of what verifies an image: the image's numeric id."""
+ASKED = "llm-release-asked"
+"""Label of an image that a person asked for: it may be for something that this pipeline does not deploy."""
+SCRIPT_ENDED = "Finished running startup scripts"
+"""What Google's guest agent says in the end, whatever became of the script."""
+TREES_LENGTH = 63
+"""Of a sha256's 64 characters; a label's value has no room for more."""
+_READ_MIB_S = 60
+"""That a machine reads and hashes at least of a balanced disk."""
+_RESULT = r"llm-release-{kind}\[{run}\]: RESULT=(SUCCESS|FAILURE)([^\r\n]*)[\r\n]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,6 @@ class Names:
         return {"managed-by": FIELD_MANAGER, DIGEST: self._hex[:63]}
 
 
-TREES_LENGTH = 63
-"""Of a sha256's 64 characters; a label's value has no room for more."""
-
-
 def run_label(holder: str) -> str:
     """A run as a label's value, which may not hold what a run id holds.
 
@@ -129,24 +135,45 @@ class Result:
 
     @property
     def disk_too_small(self) -> bool:
-        return self.reason.startswith("disk too small") or "No space left on device" in self.reason
+        said = self.reason.lower()
+        return said.startswith("disk too small") or "no space left on device" in said
+
+    @property
+    def damaged(self) -> bool:
+        """The disk was read, and holds something else than it should."""
+        return self.fields.get("verdict") == "damaged"
+
+
+NO_WORD = Result(ok=False, fields={}, reason="its startup script ended without a result")
+"""Of a machine whose script was killed, such as for its memory."""
+
+
+def trees(result: Result) -> str | None:
+    """The hash over all layers that a build reported, cut to a label's length; None when it did not."""
+    found = result.fields.get("trees", "") if result.ok else ""
+    return found[:TREES_LENGTH] if re.fullmatch(r"[0-9a-f]{64}", found) else None
+
+
+def verify_within_s(size_gib: int) -> int:
+    """Seconds after which Compute itself ends a machine that reads a disk of that size."""
+    return max(1800, size_gib * 1024 // _READ_MIB_S)
 
 
 def spoken(attribute: str, *, kind: str) -> str:
     """The guest attribute ("<run> <result>") as the line that the serial port has for it.
 
     >>> spoken("r-1 SUCCESS layers=3", kind="build")
-    'llm-release-build[r-1]: RESULT=SUCCESS layers=3'
+    'llm-release-build[r-1]: RESULT=SUCCESS layers=3\\n'
     """
     run, _, said = attribute.partition(" ")
-    return f"llm-release-{kind}[{run}]: RESULT={said}"
+    return f"llm-release-{kind}[{run}]: RESULT={said}\n"
 
 
 def result(printed: str, *, kind: str, run: str) -> Result | None:
     """The final line of this run's script, None while there is none.
 
     Args:
-        printed: of the serial port; lines have a prefix there.
+        printed: of the serial port; lines have a prefix there. One that is not ended yet is no line.
         kind: build or verify.
         run: word that the machine was given: a machine that was started twice holds old lines.
     """

@@ -61,6 +61,8 @@ class NodeImages:
     subnetwork: str
     """Of the machine: regions/<region>/subnetworks/<name>. It needs Private Google Access, and Cloud NAT for apt."""
     machine: str = "n2-standard-8"
+    boot_image: str = "projects/debian-cloud/global/images/family/debian-12"
+    """Of the machine; Debian 12 or what is made from it. containerd and jq are installed where they are missing."""
     service_account: str = ""
     """Of the machine, to read images from Artifact Registry; empty: images are pulled anonymously."""
     location: str = ""

@@ -8,25 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llm_release.clients import registry
 from llm_release.clients.compute import Disk
 from llm_release.clients.machines import BOOT_GIB, Image, Machine, Wish
 from llm_release.core import bootdisk
-from llm_release.core.bootdisk import Names, Result
-from llm_release.core.errors import Conflict, Permanent
-from llm_release.steps.image_work import (
-    Wanted,
-    begun,
-    check_ours,
-    delete_machine,
-    going,
-    labels_of,
-    metadata,
-    operation,
-    remove,
-    soon,
-    start,
-    word_of,
-)
+from llm_release.core.bootdisk import Result
+from llm_release.core.errors import Permanent
+from llm_release.steps.image_work import Wanted, Work, check_ours
 from llm_release.steps.world import Surroundings, Wait
 
 BUILD = "build"
@@ -35,64 +23,71 @@ BUILD = "build"
 def build(at: Surroundings, wanted: Wanted, hold: Callable[[], None]) -> Image | Wait:
     """
     Args:
-        hold: is called before anything is changed; raises when this run may not.
+        hold: is called right before anything is changed; raises when this run may not.
 
     Raises:
         Permanent, Transient: the build failed; its reason, in the machine's own words.
     """
-    names = wanted.names
-    image = at.machines.image(names.image)
+    work = Work(at, wanted, hold)
+    image = at.machines.image(work.names.image)
     if image is None:
-        hold()
-        return _build(at, wanted, names)
-    check_ours(image, names)
+        return _build(work)
+    check_ours(image, work.names)
+    if image.status == "FAILED":
+        at.log(f"image {image.name} is FAILED: deleting it, to be made again")
+        return _delete_image(work, image)
     if image.status != "READY":
-        return Wait("image", names.image, 900, f"image {names.image} to be ready")
-    return remove(at, wanted.spec, names.builder) or image
+        return Wait("image", image.name, 900, f"image {image.name} to be ready")
+    return work.remove(work.names.builder) or image
 
 
-def _build(at: Surroundings, wanted: Wanted, names: Names) -> Wait:
-    spec = wanted.spec
-    disk = at.disks.get(spec.zone, names.builder)
-    machine = at.machines.machine(spec.zone, names.builder)
+def _delete_image(work: Work, image: Image) -> Wait:
+    work.hold()
+    started = work.at.machines.delete_image(image.name)
+    what = f"image {image.name} to be deleted"
+    return Wait("operation", started.name, 300, what) if started else Wait("time", "0", 60, what)
+
+
+def _build(work: Work) -> Wait:
+    at, zone, name = work.at, work.zone, work.names.builder
+    disk = at.disks.get(zone, name)
+    machine = at.machines.machine(zone, name)
     if machine is not None:
-        return going(machine) or _watch(at, wanted, names, machine, disk)
+        work.check_ours(machine, "machine")
+        return work.over(machine) or _watch(work, machine, disk)
     if disk is None:
-        size = _size(at, wanted)
-        at.log(f"creating disk={names.builder} size_gib={size}")
-        return begun(
-            lambda: at.machines.create_disk(
-                spec.zone, names.builder, size_gib=size, labels=labels_of(at, names)
-            ),
-            f"disk {names.builder} to be created",
-            exists=lambda: at.disks.get(spec.zone, names.builder),
+        size = _size(work)
+        at.log(f"creating disk={name} size_gib={size}")
+        return work.begin(
+            lambda: at.machines.create_disk(zone, name, size_gib=size, labels=work.labels),
+            f"disk {name} to be created",
+            exists=lambda: at.disks.get(zone, name),
         )
-    if names.labels.items() - disk.labels.items():
-        raise Permanent(
-            f"disk {disk.name} exists and is not ours.", next_action="delete or rename that disk."
-        )
+    work.check_ours(disk, "disk")
     if disk.status != "READY":
-        return Wait("disk", disk.name, 300, f"disk {disk.name} to be ready", zone=spec.zone)
+        return Wait("disk", name, 300, f"disk {name} to be ready", zone=zone)
     if trees := disk.labels.get(bootdisk.TREES):
-        return _make_image(at, wanted, names, trees)
-    return _start_builder(at, wanted, names, size_gib=disk.size_gib)
+        return _make_image(work, trees)
+    return work.adopt(disk) or _start(work, size_gib=disk.size_gib)
 
 
-def _size(at: Surroundings, wanted: Wanted) -> int:
-    if wanted.size_gib:
-        return wanted.size_gib
-    return bootdisk.size_gib(sum(at.registry.layers(image).compressed_bytes for image in wanted.images))
+def _size(work: Work) -> int:
+    if work.wanted.size_gib:
+        return work.wanted.size_gib
+    return bootdisk.size_gib(sum(work.at.registry.layers(i).compressed_bytes for i in work.wanted.images))
 
 
-def _make_image(at: Surroundings, wanted: Wanted, names: Names, trees: str) -> Wait:
+def _make_image(work: Work, trees: str) -> Wait:
+    at, wanted, names = work.at, work.wanted, work.names
     at.log(f"copying disk={names.builder} to image={names.image}")
-    return begun(
+    asked = {bootdisk.ASKED: "true"} if wanted.asked else {}
+    return work.begin(
         lambda: at.machines.create_image(
             names.image,
-            zone=wanted.spec.zone,
+            zone=work.zone,
             disk=names.builder,
             family=bootdisk.FAMILY,
-            labels=labels_of(at, names) | {bootdisk.TREES: trees},
+            labels=work.labels | {bootdisk.TREES: trees} | asked,
             description=f"layers of {wanted.shown} for GKE's container image cache",
             location=wanted.spec.location,
         ),
@@ -102,66 +97,66 @@ def _make_image(at: Surroundings, wanted: Wanted, names: Names, trees: str) -> W
     )
 
 
-def _start_builder(at: Surroundings, wanted: Wanted, names: Names, *, size_gib: int) -> Wait:
-    spec, hosts = wanted.spec, {image.partition("/")[0] for image in wanted.images}
+def _start(work: Work, *, size_gib: int) -> Wait:
+    spec, images = work.wanted.spec, work.wanted.images
+    hosts = {image.partition("/")[0] for image in images}
+    with_token = {host for host in hosts if spec.service_account and registry.is_google(host)}
     about = {
-        "llm-release-images": " ".join(wanted.images),
-        "llm-release-auth": "metadata" if spec.service_account and any(map(_googles, hosts)) else "none",
-        "llm-release-plain-http": str(hosts <= set(at.cluster.insecure_registries)).lower(),
+        "llm-release-images": " ".join(images),
+        "llm-release-token-hosts": " ".join(sorted(with_token)),
+        "llm-release-plain-http-hosts": " ".join(sorted(hosts & set(work.at.cluster.insecure_registries))),
     }
     wish = Wish(
-        name=names.builder,
+        name=work.names.builder,
         kind=spec.machine,
+        boot_image=spec.boot_image,
         # containerd's own copy of the layers, packed and unpacked, lies on the boot disk
         boot_gib=BOOT_GIB + 2 * size_gib,
-        work_disk=names.builder,
+        work_disk=work.names.builder,
         read_only=False,
         subnetwork=spec.subnetwork,
         service_account=spec.service_account,
-        metadata=metadata(at, BUILD) | about,
-        labels=labels_of(at, names) | {bootdisk.SIZE: str(size_gib)},
+        metadata=work.metadata(BUILD) | about,
+        labels=work.labels | {bootdisk.SIZE: str(size_gib)},
         within=int(spec.build_within),
     )
-    return start(at, spec, wish)
+    return work.start(wish)
 
 
-def _googles(host: str) -> bool:
-    return host.endswith("docker.pkg.dev") or host == "gcr.io" or host.endswith(".gcr.io")
-
-
-def _watch(at: Surroundings, wanted: Wanted, names: Names, machine: Machine, disk: Disk | None) -> Wait:
-    """What to do with a machine that is there: wait for its word, and do what follows from it."""
-    zone = wanted.spec.zone
+def _watch(work: Work, machine: Machine, disk: Disk | None) -> Wait:
+    """What to do with a machine that runs: wait for its word, and do what follows from it."""
+    at, zone, name = work.at, work.zone, work.names.builder
     if disk is None or int(machine.labels.get(bootdisk.SIZE, 0)) < disk.size_gib:
         # Its disk is gone, or was made larger since: another machine must build.
-        return delete_machine(at, zone, names.builder)
-    result = word_of(at, wanted.spec, machine, BUILD)
+        return work.delete_machine(name)
+    result = work.word(machine, BUILD)
     if result is None:
-        what = f"machine {names.builder} to build the image"
-        return Wait("machine", names.builder, wanted.spec.build_within + 300, what, zone=zone)
-    if not result.ok:
-        return _failed(at, wanted, names, result, disk)
+        what = f"machine {name} to build the image"
+        return Wait("machine", name, work.wanted.spec.build_within + 300, what, zone=zone)
+    if result is bootdisk.NO_WORD:
+        at.log(f"{result.reason}: another machine tries")
+        return work.delete_machine(name)
+    trees = bootdisk.trees(result)
+    if trees is None:
+        return _failed(work, result, disk)
     if bootdisk.TREES in disk.labels:
-        return delete_machine(at, zone, names.builder)
+        return work.delete_machine(name)
     at.log(f"built {' '.join(f'{k}={v}' for k, v in result.fields.items())}")
-    labels = {**disk.labels, bootdisk.TREES: result.fields["trees"][: bootdisk.TREES_LENGTH]}
-    try:
-        started = at.disks.label(disk, labels)
-    except Conflict:  # another run labelled it in between
-        return soon(f"disk {names.builder} to be labelled")
-    return operation(started.name, zone, f"disk {names.builder} to be labelled")
+    labels = {**disk.labels, bootdisk.TREES: trees}
+    return work.begin(lambda: at.disks.label(disk, labels), f"disk {name} to be labelled")
 
 
-def _failed(at: Surroundings, wanted: Wanted, names: Names, result: Result, disk: Disk) -> Wait:
-    twice = 2 * _size(at, wanted)
+def _failed(work: Work, result: Result, disk: Disk) -> Wait:
+    twice = 2 * _size(work)
     if result.disk_too_small and disk.size_gib < twice:
-        at.log(f"{result.reason}; once more with size_gib={twice}")
-        started = at.disks.resize(wanted.spec.zone, names.builder, twice)
-        return operation(started.name, wanted.spec.zone, f"disk {names.builder} to be made larger")
+        work.at.log(f"{result.reason}; once more with size_gib={twice}")
+        return work.begin(
+            lambda: work.at.disks.resize(work.zone, disk.name, twice), f"disk {disk.name} to be made larger"
+        )
     # whoever clears the task finds no machine that has failed already
-    delete_machine(at, wanted.spec.zone, names.builder)
+    work.delete_machine(work.names.builder)
     raise Permanent(
-        f"the boot disk for {wanted.shown} could not be built, stage {result.fields.get('stage', '?')}:"
-        f" {result.reason}.",
+        f"the boot disk for {work.wanted.shown} could not be built, stage {result.fields.get('stage', '?')}:"
+        f" {result.reason or 'it told no hash of its layers'}.",
         next_action="correct what it names and clear this task, or take node_images out of the cluster's file.",
     )

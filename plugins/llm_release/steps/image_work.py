@@ -1,23 +1,25 @@
 """What building and verifying a disk image share: what is wanted, and the machines that do the work.
 
 Names come from the images' digests, so two runs that want the same disk image drive the same work: whoever looks
-next takes the next step, and what another has done is found done.
+next takes the next step, and what another has done is found done. What a run has made carries the run's label, and
+goes with the run; what it finds without a machine it makes its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llm_release.core import bootdisk, nodeplace
 from llm_release.core.bootdisk import Names, Result
 from llm_release.core.clusterspec import NodeImages
-from llm_release.core.errors import Conflict, Permanent, Transient
+from llm_release.core.errors import Conflict, Permanent
 from llm_release.steps.world import Skipped, Surroundings, Wait, World
 
 if TYPE_CHECKING:
+    from llm_release.clients.compute import Disk
     from llm_release.clients.machines import Image, Machine, Wish
     from llm_release.clients.operations import Operation
 
@@ -34,6 +36,8 @@ class Wanted:
     spec: NodeImages
     size_gib: int = 0
     """Of the disk; 0: by the size of the images in their registry."""
+    asked: bool = False
+    """A person asked for it; no release did."""
 
     @property
     def names(self) -> Names:
@@ -86,102 +90,156 @@ def end(at: Surroundings, wanted: Wanted) -> Wait | None:
 
     Returns: what to wait for before it is called again; None when nothing of this run is left.
     """
-    zone, names = wanted.spec.zone, (wanted.names.builder, wanted.names.verifier)
-    mine = bootdisk.run_label(at.holder)
-    for name in names:
-        machine = at.machines.machine(zone, name)
-        if machine is not None and machine.labels.get(bootdisk.RUN) == mine:
+    work = Work(at, wanted)
+    for name in (work.names.builder, work.names.verifier):
+        machine = at.machines.machine(work.zone, name)
+        if machine is not None and work.mine(machine):
             at.log(f"deleting machine={name}")
-            return delete_machine(at, zone, name)
-    for name in names:
-        disk = at.disks.get(zone, name)
+            return work.delete_machine(name)
+    for name in (work.names.builder, work.names.verifier):
+        disk = at.disks.get(work.zone, name)
         # one that is in use is another run's machine's now
-        if disk is not None and disk.labels.get(bootdisk.RUN) == mine and not disk.users:
+        if disk is not None and work.mine(disk) and not disk.users:
             at.log(f"deleting disk={name}")
-            if (gone := at.disks.delete(zone, name)) is not None:
-                return operation(gone.name, zone, f"disk {name} to be deleted")
+            return work.delete_disk(name)
     return None
 
 
-def labels_of(at: Surroundings, names: Names) -> dict[str, str]:
-    """Of everything that this run makes for the disk image."""
-    return names.labels | {bootdisk.RUN: bootdisk.run_label(at.holder)}
+class _Labelled(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
 
 
-def metadata(at: Surroundings, kind: str) -> dict[str, str]:
-    """Of a machine whose startup script is include/builder/<kind>.sh."""
-    return {
-        "startup-script": (at.home / "include" / "builder" / f"{kind}.sh").read_text(),
-        "enable-guest-attributes": "TRUE",
-        "serial-port-logging-enable": "true",
-        "llm-release-run": bootdisk.run_label(at.holder),
-    }
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run's work on one disk image.
 
+    Args:
+        hold: is called right before anything is changed; raises when this run may not.
+    """
 
-def start(at: Surroundings, spec: NodeImages, wish: Wish) -> Wait:
-    at.log(f"starting machine={wish.name} kind={spec.machine} zone={spec.zone}")
-    return begun(
-        lambda: at.machines.create_machine(spec.zone, wish),
-        f"machine {wish.name} to start",
-        exists=lambda: at.machines.machine(spec.zone, wish.name),
-    )
+    at: Surroundings
+    wanted: Wanted
+    hold: Callable[[], None] = lambda: None
 
+    @property
+    def names(self) -> Names:
+        return self.wanted.names
 
-def word_of(at: Surroundings, spec: NodeImages, machine: Machine, kind: str) -> Result | None:
-    """What the machine said of its end: on its serial port, else by its guest attribute."""
-    run = machine.labels.get(bootdisk.RUN, "")
-    printed, _ = at.machines.serial(spec.zone, machine.name, 0)
-    found = bootdisk.result(printed, kind=kind, run=run)
-    if found is not None and not found.ok:
-        for line in [line for line in printed.splitlines() if line.strip()][-_LINES_TOLD:]:
-            at.log(f"{machine.name}: {line}")
-    if found is None:
-        told = at.machines.attribute(spec.zone, machine.name, bootdisk.WORD)
-        found = bootdisk.result(bootdisk.spoken(told, kind=kind), kind=kind, run=run)
-    return found
+    @property
+    def zone(self) -> str:
+        return self.wanted.spec.zone
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of everything that this run makes for the disk image."""
+        return self.names.labels | {bootdisk.RUN: bootdisk.run_label(self.at.holder)}
 
-def delete_machine(at: Surroundings, zone: str, name: str) -> Wait:
-    started = at.machines.delete_machine(zone, name)
-    if started is None:
-        raise Transient(
-            f"machine {name} went away while it was looked at.", next_action="the task will try again."
+    def mine(self, thing: _Labelled) -> bool:
+        return thing.labels.get(bootdisk.RUN) == bootdisk.run_label(self.at.holder)
+
+    def check_ours(self, thing: _Labelled, kind: str) -> None:
+        """Raises Permanent when a machine or disk of our name was made by somebody else."""
+        if self.names.labels.items() - thing.labels.items():
+            raise Permanent(
+                f"{kind} {thing.name} exists and is not ours.",
+                next_action=f"delete or rename that {kind}; nothing was changed.",
+            )
+
+    def begin(
+        self,
+        start: Callable[[], Operation],
+        what: str,
+        *,
+        exists: Callable[[], object] = lambda: True,
+        within: float = 300,
+    ) -> Wait:
+        """Begins a change; one that another run has begun in the same moment is waited for.
+
+        Args:
+            exists: whether what was to be made is there; a conflict without it is somebody else's doing.
+        """
+        self.hold()
+        try:
+            started = start()
+        except Conflict:
+            if not exists():
+                raise
+            return soon(what)
+        return Wait("operation", started.name, within, what, zone=started.zone)
+
+    def adopt(self, disk: Disk) -> Wait | None:
+        """A disk that another run made and has no machine for becomes this run's."""
+        if self.mine(disk):
+            return None
+        labels = {**disk.labels, **self.labels}
+        return self.begin(lambda: self.at.disks.label(disk, labels), f"disk {disk.name} to be labelled")
+
+    def start(self, wish: Wish) -> Wait:
+        self.at.log(f"starting machine={wish.name} kind={wish.kind} zone={self.zone}")
+        return self.begin(
+            lambda: self.at.machines.create_machine(self.zone, wish),
+            f"machine {wish.name} to start",
+            exists=lambda: self.at.machines.machine(self.zone, wish.name),
         )
-    return operation(started.name, zone, f"machine {name} to be deleted")
 
+    def metadata(self, kind: str) -> dict[str, str]:
+        """Of a machine whose startup script is include/builder/<kind>.sh."""
+        return {
+            "startup-script": (self.at.home / "include" / "builder" / f"{kind}.sh").read_text(),
+            "enable-guest-attributes": "TRUE",
+            "llm-release-run": bootdisk.run_label(self.at.holder),
+        }
 
-def remove(at: Surroundings, spec: NodeImages, name: str) -> Wait | None:
-    """A machine and its disk go once they have done what they were made for."""
-    if (started := at.machines.delete_machine(spec.zone, name)) is not None:
-        return operation(started.name, spec.zone, f"machine {name} to be deleted")
-    gone = at.disks.delete(spec.zone, name)
-    return operation(gone.name, spec.zone, f"disk {name} to be deleted") if gone else None
+    def word(self, machine: Machine, kind: str) -> Result | None:
+        """What the machine said of its end: on its serial port, else by its guest attribute."""
+        run = machine.labels.get(bootdisk.RUN, "")
+        printed, _ = self.at.machines.serial(self.zone, machine.name, 0)
+        found = bootdisk.result(printed, kind=kind, run=run)
+        if found is None:
+            told = self.at.machines.attribute(self.zone, machine.name, bootdisk.WORD)
+            found = bootdisk.result(bootdisk.spoken(told, kind=kind), kind=kind, run=run)
+        if found is None and bootdisk.SCRIPT_ENDED in printed:
+            found = bootdisk.NO_WORD
+        if found is not None and not found.ok:
+            for line in [line for line in printed.splitlines() if line.strip()][-_LINES_TOLD:]:
+                self.at.log(f"{machine.name}: {line}")
+        return found
 
+    def over(self, machine: Machine) -> Wait | None:
+        """A machine that says nothing any more is taken away; None for one that runs."""
+        if machine.status in ("STOPPING", "SUSPENDING", "PENDING_STOP", "DEPROVISIONING"):
+            return soon(f"machine {machine.name}, which is {machine.status}, to be gone", seconds=_GOING_S)
+        if machine.status in ("TERMINATED", "STOPPED", "SUSPENDED"):
+            self.at.log(f"machine {machine.name} is {machine.status}: deleting it")
+            return self.delete_machine(machine.name)
+        return None
 
-def begun(
-    start: Callable[[], Operation], what: str, *, exists: Callable[[], object], within: float = 300
-) -> Wait:
-    """Begins a change; one that another run has begun in the same moment is waited for."""
-    try:
-        started = start()
-    except Conflict:
-        if exists() is None:
-            raise
-        return soon(what)
-    return operation(started.name, started.zone, what, within=within)
+    def delete_machine(self, name: str) -> Wait:
+        self.hold()
+        started = self.at.machines.delete_machine(self.zone, name)
+        what = f"machine {name} to be deleted"
+        return Wait("operation", started.name, 300, what, zone=self.zone) if started else soon(what)
 
+    def delete_disk(self, name: str) -> Wait:
+        self.hold()
+        started = self.at.disks.delete(self.zone, name)
+        what = f"disk {name} to be deleted"
+        return Wait("operation", started.name, 300, what, zone=self.zone) if started else soon(what)
 
-def operation(name: str, zone: str, what: str, *, within: float = 300) -> Wait:
-    return Wait("operation", name, within, what, zone=zone)
+    def remove(self, name: str) -> Wait | None:
+        """The machine and the disk of that name go once they have done what they were made for."""
+        if (machine := self.at.machines.machine(self.zone, name)) is not None:
+            self.check_ours(machine, "machine")
+            return self.over(machine) or self.delete_machine(name)
+        if (disk := self.at.disks.get(self.zone, name)) is not None:
+            self.check_ours(disk, "disk")
+            return self.delete_disk(name)
+        return None
 
 
 def soon(what: str, *, seconds: float = 1.0) -> Wait:
     """Looks again in a moment."""
     return Wait("time", str(time.time() + seconds), 60, what)
-
-
-def going(machine: Machine) -> Wait | None:
-    """A machine that is being deleted has nothing to say any more: what to wait for, else None."""
-    if machine.status not in ("STOPPING", "SUSPENDING"):
-        return None
-    return soon(f"machine {machine.name}, which is being deleted, to be gone", seconds=_GOING_S)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from llm_release.clients.operations import Operation
 
 LOG_EVERY_S = 5.0
-_SCRIPT_ENDED = "Finished running startup scripts"
-"""What Google's guest agent says in the end, whatever became of the script."""
 _KEPT = 4000
 """Characters of a machine's serial port that are kept from look to look."""
 
@@ -88,7 +86,9 @@ class Look:
         found = self.disks.get(self.wait.zone, self.wait.name)
         if found is None:
             return Readiness(
-                "failed", f"disk {self.wait.name} is gone.", "clear stage.disk and what follows it."
+                "failed",
+                f"disk {self.wait.name} is gone.",
+                "clear the task that makes it and what follows it.",
             )
         if found.users:
             return Readiness("waiting", f"disk {found.name} is attached to {', '.join(found.users)}.")
@@ -123,7 +123,7 @@ class Look:
         said = lines[-1].partition("startup-script: ")[2] if lines else "it has said nothing yet"
         if "RESULT=" in said or self.machines.attribute(self.wait.zone, self.wait.name, bootdisk.WORD):
             return Readiness("done", said)
-        if _SCRIPT_ENDED in self._printed:
+        if bootdisk.SCRIPT_ENDED in self._printed:
             return Readiness(
                 "failed",
                 f"the startup script of {self.wait.name} ended without a result; last seen: {said}",

@@ -67,6 +67,7 @@ class Machines:
         self._processes.start(f"vm-{name}", argv, env=dict(os.environ), cwd=Path("/"))
         small = faults.get("vm-small-disk")
         self._attach(instance, key, root=self._root(name), seen_mib=int(small.limit) if small else 0)
+        self._check_attached(instance)
         (folder / "go").touch()
         self._limit(instance, key)
 
@@ -136,6 +137,15 @@ class Machines:
             )
             with self._cloud.state.changing() as state:
                 state.devices[held] = asdict(made)
+
+    def _check_attached(self, instance: Resource) -> None:
+        root = Path(self._root(instance["name"]))
+        for entry in instance["disks"]:
+            link = root / "dev/disk/by-id" / f"google-{entry['deviceName']}"
+            if not entry["boot"] and not link.is_symlink():
+                raise RuntimeError(
+                    f"{instance['name']} has no {link}; its devices: {os.listdir(root / 'dev')}"
+                )
 
     def _limit(self, instance: Resource, key: str) -> None:
         """`scheduling.maxRunDuration` with action DELETE: Compute itself deletes it."""

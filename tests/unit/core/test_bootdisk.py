@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_release.core import bootdisk
-from llm_release.core.bootdisk import Names
+from llm_release.core.bootdisk import Names, Result
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 PREFIX = "[   15.600000] google_metadata_script_runner[841]: startup-script: "
@@ -63,3 +63,54 @@ def test_a_failure_tells_its_reason_in_words() -> None:
 )
 def test_what_another_run_or_another_script_said_is_no_result(printed: str) -> None:
     assert bootdisk.result(printed, kind="build", run="r1") is None
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "disk too small: 5 KiB and 5 % are needed, 4 KiB are free",
+        "layer sha256:1 could not be copied: cp: error writing '/mnt/x': No space left on device",
+        "x could not be pulled: failed to extract layer: write /var/lib/x: no space left on device",
+    ],
+)
+def test_a_full_disk_is_told_by_whoever_meets_it(reason: str) -> None:
+    assert Result(ok=False, fields={}, reason=reason).disk_too_small
+
+
+def test_a_line_that_is_half_printed_is_no_result() -> None:
+    whole = f"{PREFIX}llm-release-build[r1]: RESULT=SUCCESS layers=4 trees={'a' * 64}"
+    for length in range(len(whole)):
+        assert bootdisk.result(whole[:length], kind="build", run="r1") is None
+    assert bootdisk.result(whole + "\r\n", kind="build", run="r1") is not None
+
+
+def test_the_guest_attribute_says_what_the_serial_port_says() -> None:
+    said = bootdisk.spoken(f"r1 SUCCESS layers=4 trees={'a' * 64}", kind="build")
+    found = bootdisk.result(said, kind="build", run="r1")
+    assert found is not None
+    assert bootdisk.trees(found) == "a" * bootdisk.TREES_LENGTH
+    assert bootdisk.result(bootdisk.spoken("", kind="build"), kind="build", run="") is None
+
+
+@pytest.mark.parametrize("said", ["", "trees=ab", f"trees={'g' * 64}"])
+def test_a_build_that_tells_no_hash_has_made_nothing(said: str) -> None:
+    found = bootdisk.result(f"llm-release-build[r1]: RESULT=SUCCESS {said}\n", kind="build", run="r1")
+    assert found is not None
+    assert bootdisk.trees(found) is None
+
+
+def test_only_a_disk_that_was_read_is_called_damaged() -> None:
+    def damaged(words: str) -> bool:
+        found = bootdisk.result(f"llm-release-verify[r1]: RESULT=FAILURE {words}\n", kind="verify", run="r1")
+        assert found is not None
+        return found.damaged
+
+    assert damaged("stage=layers verdict=damaged code=1 line=9 reason=layer x is damaged")
+    assert not damaged("stage=disk verdict=none code=1 line=9 reason=there is no disk")
+    assert not damaged("stage=layers verdict=none code=143 line=9 reason=verdict=damaged")
+    assert not bootdisk.NO_WORD.damaged
+
+
+def test_a_large_disk_has_more_time_to_be_read() -> None:
+    assert bootdisk.verify_within_s(10) == 1800
+    assert bootdisk.verify_within_s(1000) > 4 * 3600
