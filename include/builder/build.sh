@@ -161,9 +161,9 @@ content_hash() { # GKE's formula
 : > $WORK/snapshots.treehash
 declare -A used=()
 while read -r chain; do
-  folder=
-  "${CTR[@]}" snapshots view "view-$chain" "$chain" >/dev/null
-  folder=$("${CTR[@]}" snapshots mounts /nowhere "view-$chain" | grep -oP '/[^ :,=]+/snapshots/[0-9]+/fs' | head -n 1) || true
+  # in one call: nothing refers to a view, and containerd may collect it before it is asked for again
+  mounts=$("${CTR[@]}" snapshots view --mounts "view-$chain" "$chain")
+  folder=$(grep -oP '/[^ :,="]+/snapshots/[0-9]+/fs' <<<"$mounts" | head -n 1) || true
   [[ -n $folder && -d $folder ]] || refuse "containerd names no folder for layer $chain"
   [[ -z ${used[$folder]:-} ]] || refuse "layers $chain and ${used[$folder]} have one folder"
   used[$folder]=$chain

@@ -195,12 +195,18 @@ class Machines:
             return self._operations.look(zone, started.name)
 
     def serial(self, zone: str, name: str, start: int) -> tuple[str, int]:
-        """What serial port 1 printed from byte `start` on, and where to read on. Compute keeps the last MiB."""
+        """What serial port 1 printed from byte `start` on, and where to read on; nothing of a machine that is gone.
+
+        Compute keeps the last MiB.
+        """
         request = compute_v1.GetSerialPortOutputInstanceRequest(
             project=self.project, zone=zone, instance=name, port=1, start=start
         )
         with told(f"read the serial port of {name}"):
-            found = self._instances.get_serial_port_output(request=request, timeout=TIMEOUT_S)
+            try:
+                found = self._instances.get_serial_port_output(request=request, timeout=TIMEOUT_S)
+            except google_errors.NotFound:
+                return "", start
         return found.contents, int(found.next_)
 
     def attribute(self, zone: str, name: str, key: str) -> str:
