@@ -78,6 +78,9 @@ def test_a_compute_class_lives_as_long_as_something_names_it(run: Run, kube: Kub
     kube.delete(KEPT)
     until(lambda: kube.get(KEPT) is None)
     retired(run)
+    assert kube.get(found) is not None, "its pod still runs"
+    ended(kube)
+    retired(run)
     until(lambda: kube.get(found) is None)
 
 

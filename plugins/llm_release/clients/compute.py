@@ -33,6 +33,8 @@ class Disk:
     """Names of the instances that have it attached."""
     labels: Mapping[str, str]
     label_fingerprint: str
+    created: str = ""
+    """RFC 3339."""
 
 
 class Disks:
@@ -52,6 +54,13 @@ class Disks:
             except google_errors.NotFound:
                 return None
         return _disk(found)
+
+    def list(self, zone: str, *, labels: Mapping[str, str]) -> tuple[Disk, ...]:
+        """Those of a zone that have all of these labels."""
+        asked = " AND ".join(f"labels.{k}={v}" for k, v in labels.items())
+        request = compute_v1.ListDisksRequest(project=self.project, zone=zone, filter=asked)
+        with told(f"list disks in {zone}"):
+            return tuple(_disk(d) for d in self._disks.list(request=request, timeout=TIMEOUT_S))
 
     def create(
         self,
@@ -146,4 +155,5 @@ def _disk(d: Any) -> Disk:
         users=tuple(last(u) for u in d.users),
         labels=dict(d.labels),
         label_fingerprint=d.label_fingerprint,
+        created=d.creation_timestamp,
     )

@@ -23,6 +23,7 @@ NAME_LIMIT = 39
 """GKE makes `gke-secondary-boot-disk-<name>` the name of a node label: 63 less 24 (reference: gke.md B3)."""
 DIGEST, RUN, VERIFIED = "llm-release-digest", "llm-release-run", "llm-release-verified"
 """Labels of an image, and of what builds it."""
+ASKED = "llm-release-asked"  # label of an image that a person asked for, not a release: "true"
 TREES = "llm-release-trees"
 """Label of a disk whose build is done, and of its image: the hash over its layers. The machine may go then."""
 SIZE = "llm-release-size"

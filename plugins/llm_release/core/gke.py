@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 STANDARD_SINCE = "1.28.3-gke.1067000"
 AUTOPILOT_SINCE = "1.30.1-gke.1329000"
-CLASSES_SINCE = "1.30.3-gke.1451000"
-"""First versions of the control plane with secondary boot disks, and with ComputeClasses."""
+"""First versions of the control plane with secondary boot disks."""
+CLASSES_SINCE = "1.31.2-gke.1105000"
+"""First version with secondary boot disks in a ComputeClass."""
+CLASSES_ALONE_SINCE = "1.33.3-gke.1136000"
+"""First version where a Standard cluster makes node pools for a ComputeClass without node auto-provisioning."""
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)-gke\.(\d+)")
 _ARTIFACT_REGISTRY = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
 _ZONE = re.compile(r"(.+\d)-[a-z]")
@@ -74,9 +77,7 @@ def _mode(cluster: Cluster, mode: str) -> Iterator[Finding]:
 
 
 def _old(cluster: Cluster, mode: str) -> Iterator[Finding]:
-    least = AUTOPILOT_SINCE if cluster.autopilot else STANDARD_SINCE
-    if mode == "compute-class":
-        least = CLASSES_SINCE
+    least, where = _least(cluster, mode)
     have, need = version(cluster.version), version(least)
     assert need is not None
     if have is None:
@@ -87,9 +88,18 @@ def _old(cluster: Cluster, mode: str) -> Iterator[Finding]:
         )
     elif have < need:
         yield Finding(
-            f"its version {cluster.version} is older than {least}, which mode {mode} needs here",
+            f"its version {cluster.version} is older than {least}, which mode {mode} needs {where}",
             f"upgrade the cluster to {least} or later, or take node_images out of its file.",
         )
+
+
+def _least(cluster: Cluster, mode: str) -> tuple[str, str]:
+    """-> version, and the kind of cluster that needs it."""
+    if mode == "compute-class":
+        if cluster.autopilot or cluster.auto_provisioning:
+            return CLASSES_SINCE, "here"
+        return CLASSES_ALONE_SINCE, "on a Standard cluster without node auto-provisioning"
+    return AUTOPILOT_SINCE if cluster.autopilot else STANDARD_SINCE, "here"
 
 
 def _streaming(cluster: Cluster, mode: str) -> Iterator[Finding]:

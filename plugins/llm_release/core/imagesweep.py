@@ -1,4 +1,4 @@
-"""Which disk images of ours may go, and why each of the others stays.
+"""Which disk images of ours may go, and which disks that builds left; and why each of the others stays.
 
 An image is deleted only when nothing that is known of can ask for it again: a node that is to come would wait for a
 disk that is no more, and a pod would wait for that node (gke.md, pitfalls B).
@@ -19,8 +19,10 @@ MIN_AGE = datetime.timedelta(days=7)
 """A younger one may have been built ahead of its first release."""
 MIN_AGE_UNVERIFIED = datetime.timedelta(days=1)
 """No node is made from one that is not verified, and no build takes so long."""
+MIN_AGE_DISK = datetime.timedelta(days=1)
+"""No build takes longer."""
 OURS = {"managed-by": FIELD_MANAGER}
-"""Label of every image of ours."""
+"""Label of every image of ours, and of every disk."""
 _PLACE = re.compile(r"llmr-([0-9a-f]{12})-[0-9a-f]{8}")
 """Name of a node pool or ComputeClass of ours (`nodeplace.name`); the image's name begins with the same digest."""
 
@@ -34,6 +36,22 @@ class Found:
     labels: Mapping[str, str]
     created: str
     """RFC 3339."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDisk:
+    """A disk as Compute reports it."""
+
+    name: str
+    zone: str
+    labels: Mapping[str, str]
+    users: tuple[str, ...]
+    created: str
+    """RFC 3339."""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.zone}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +97,43 @@ def _kept(found: Found, uses: tuple[Use, ...], *, own: str, now: datetime.dateti
         return "is this run's own"
     if found.status == "DELETING":
         return "is being deleted already"
-    least = MIN_AGE if found.labels.get(bootdisk.VERIFIED) == "true" else MIN_AGE_UNVERIFIED
+    if found.labels.get(bootdisk.ASKED) == "true":
+        return "was asked for by a person: delete it by hand"
+    verified = found.labels.get(bootdisk.VERIFIED) == "true"
+    return _young(found.created, MIN_AGE if verified else MIN_AGE_UNVERIFIED, now)
+
+
+def _young(created: str, least: datetime.timedelta, now: datetime.datetime) -> str:
     try:
-        age = now - datetime.datetime.fromisoformat(found.created)
+        age = now - datetime.datetime.fromisoformat(created)
     except (ValueError, TypeError):  # none, or one without a time zone
-        return f"has no age: it was made at {found.created or 'an unknown time'}"
+        return f"has no age: it was made at {created or 'an unknown time'}"
     return f"is younger than {least.days} day{'s' if least.days > 1 else ''}" if age < least else ""
+
+
+def leftover(found: FoundDisk) -> bool:
+    """Whether a disk was made by a build or its verification: our labels, and the name that belongs to them."""
+    names = _names(found.labels)
+    made_by = found.name.removesuffix("-boot")
+    return not OURS.items() - found.labels.items() and made_by in (names.builder, names.verifier)
+
+
+def _names(labels: Mapping[str, str]) -> bootdisk.Names:
+    return bootdisk.Names(f"sha256:{labels.get(bootdisk.DIGEST, '')}")
+
+
+def disk_kept(found: FoundDisk, *, own: str, now: datetime.datetime) -> str:
+    """Why the disk of a build stays, empty when it may go.
+
+    Args:
+        own: image of the run that asks; empty for none.
+        now: with its time zone.
+    """
+    if found.users:
+        return f"is in use by {', '.join(found.users)}"
+    if _names(found.labels).image == own:
+        return "is this run's own"
+    return _young(found.created, MIN_AGE_DISK, now)
 
 
 def ours(found: Found) -> bool:

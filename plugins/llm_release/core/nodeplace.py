@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from llm_release.core import bootdisk
 from llm_release.core import names as n
@@ -113,12 +114,30 @@ def allowed(path: str, patterns: Iterable[str]) -> bool:
     return False
 
 
+def selectors(pod: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
+    """What a pod's spec asks of its node: the nodeSelector, and each value that its node affinity chooses.
+
+    >>> term = {"matchExpressions": [{"key": CLASS, "operator": "In", "values": ["a"]}]}
+    >>> required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    >>> list(selectors({"nodeSelector": {POOL: "b"}, "affinity": {"nodeAffinity": required}}))
+    [{'cloud.google.com/gke-nodepool': 'b'}, {'cloud.google.com/compute-class': 'a'}]
+    """
+    yield pod.get("nodeSelector") or {}
+    affinity = (pod.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    preferred = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    for term in (*(required.get("nodeSelectorTerms") or ()), *(p["preference"] for p in preferred)):
+        for wish in term.get("matchExpressions") or ():
+            if wish["operator"] == "In":
+                yield from ({wish["key"]: value} for value in wish["values"])
+
+
 def named(selectors: Iterable[Mapping[str, str]]) -> frozenset[str]:
     """Pools and classes that pods with these node selectors need."""
     return frozenset(s[key] for s in selectors for key in MADE.values() if key in s)
 
 
 def unnamed(found: Iterable[str], still_named: Iterable[str]) -> tuple[str, ...]:
-    """What may go: ours by name, and no Deployment needs it, not even one that is kept at zero pods to be restored."""
+    """What may go: ours by name, and nothing needs it, not even a Deployment kept at zero pods to be restored."""
     kept = set(still_named)
     return tuple(sorted(f for f in found if f.startswith(PREFIX) and f not in kept))

@@ -1,7 +1,7 @@
 """Splits the cold start of every ready pod of the candidate, keeps the ledgers, and holds them to the gate.
 
 A release that is too slow, by a budget or beside the release that serves now, is refused like one whose answers are
-wrong. Where the cluster has secondary boot disks, each pod also tells whether its node used its own.
+wrong. Where the cluster has secondary boot disks, it is also told of each pod whether its node used its own.
 
 A ledger ends at Ready: workers cannot reach pods, so the first token is measured by the smoke gate
 (`Smoke.first_token_s`), which asks the first question.
@@ -9,17 +9,20 @@ A ledger ends at Ready: workers cannot reach pods, so the first token is measure
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llm_release.core import coldstart, imagecache, ledgers
+from llm_release.clients import kube_nodes
+from llm_release.core import bootdisk, coldstart, imagecache, ledgers
 from llm_release.core.coldstart import ColdStart, PodTimes
 from llm_release.core.enginelog import unix
 from llm_release.core.errors import ReleaseError, Transient
 from llm_release.core.ledgers import Ledgers, Outcome, PodStart
 from llm_release.core.readiness import Pod
 from llm_release.core.strict import Invalid, decode, encode
+from llm_release.core.verdict import Verdict
 from llm_release.steps import deploy, evidence, lock, observe
 from llm_release.steps.plan import Planned
 from llm_release.steps.refused import Refused
@@ -29,6 +32,8 @@ FILE = "cold-start.json"
 ENGINE = "engine"
 _MOST_PODS, _MOST_REASONS = 6, 10
 """In the facts, which must stay small; the evidence has them all."""
+LOG_WITHIN_S, LOG_PAUSE_S = 15.0, 3.0
+"""A node's line may be in Cloud Logging some seconds after it was written: how long and how often it is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +115,61 @@ def _starts(world: World) -> tuple[PodStart, ...]:
             f"no pod of {world.names.deployment} stayed ready while its cold start was looked at.",
             next_action="the task will try again.",
         )
-    lines = _snapshotter(world, [(pod, times) for pod, times, _ in found])
+    images = _images(world, found) if world.cluster.node_images else {}
+    return tuple(
+        PodStart(pod=pod.name, node=pod.node, ledger=ledger, image=images.get(pod.name))
+        for pod, _, ledger in found
+    )
+
+
+def _images(world: World, pods: list[tuple[Pod, PodTimes, ColdStart]]) -> Mapping[str, Verdict]:
+    """By pod: whether its node's secondary boot disk was used."""
     digest = world.release.image.rpartition("@")[2]
+    image = bootdisk.Names(digest).image
+    labels = {node: _labels(world, node) for node in sorted({pod.node for pod, _, _ in pods})}
+    lines = _snapshotter(world, pods, digest)
+    return {
+        pod.name: imagecache.judge(
+            ledger,
+            imagecache.of_image(lines.get(pod.node, ()), digest),
+            labels=labels[pod.node],
+            image=image,
+            pull_s=world.spec.gates.cold_start.image_pull,
+        )
+        for pod, _, ledger in pods
+    }
 
-    def start(pod: Pod, ledger: ColdStart) -> PodStart:
-        if world.cluster.node_images is None:
-            return PodStart(pod=pod.name, node=pod.node, ledger=ledger)
-        told = imagecache.of_image(lines.get(pod.node, ()), digest)
-        judged = imagecache.judge(ledger, told, pull_s=world.spec.gates.cold_start.image_pull)
-        return PodStart(pod=pod.name, node=pod.node, ledger=ledger, image=judged)
 
-    return tuple(start(pod, ledger) for pod, _, ledger in found)
+def _labels(world: World, node: str) -> Mapping[str, str] | None:
+    found = kube_nodes.labels(world.kube, node)
+    if found is None:
+        world.log(f"the labels of node {node} are not told: it may not be read, or is gone")
+    return found
 
 
-def _snapshotter(world: World, pods: list[tuple[Pod, PodTimes]]) -> Mapping[str, tuple[str, ...]]:
-    """What the nodes said of secondary boot disks since the first of these pods; nothing when it cannot be read."""
-    if world.cluster.node_images is None:
-        return {}
-    since = min((times.created for _, times in pods), key=unix)
-    try:
-        return world.node_logs.snapshotter([pod.node for pod, _ in pods], since=since)
-    except ReleaseError as e:
-        world.log(f"the snapshotter's word is not told: {e}")
-        return {}
+def _snapshotter(
+    world: World, pods: list[tuple[Pod, PodTimes, ColdStart]], digest: str
+) -> Mapping[str, tuple[str, ...]]:
+    """What the nodes said of secondary boot disks since the first of these pods; nothing when it cannot be read.
+
+    A node that pulled the image and has no line about it yet is given LOG_WITHIN_S.
+    """
+    since = min((times.created for _, times, _ in pods), key=unix)
+    nodes = [pod.node for pod, _, _ in pods]
+    pulled = {pod.node for pod, _, ledger in pods if ledger.image_pull_s is not None}
+    lines: Mapping[str, tuple[str, ...]] = {}
+    end = time.monotonic() + LOG_WITHIN_S
+    while True:
+        try:
+            lines = world.node_logs.snapshotter(nodes, since=since)
+        except ReleaseError as e:
+            world.log(f"the snapshotter's word is not told: {e}")
+            return lines
+        silent = sorted(node for node in pulled if not imagecache.of_image(lines.get(node, ()), digest))
+        if not silent or time.monotonic() + LOG_PAUSE_S > end:
+            return lines
+        world.log(f"no line about the image yet of {', '.join(silent)}; looking again in {LOG_PAUSE_S:.0f} s")
+        time.sleep(LOG_PAUSE_S)
 
 
 def _last(world: World) -> tuple[Ledgers | None, str]:

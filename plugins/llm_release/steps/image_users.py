@@ -1,4 +1,4 @@
-"""What may ask for a disk image in one cluster: its Deployments, ComputeClasses and node pools, and its releases.
+"""What may ask for a disk image in one cluster: its workloads, ComputeClasses and node pools, and its releases.
 
 Reads only. What cannot be read is an error and never "nobody": an image must not go because a record is lost.
 """
@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from llm_release.clients import kube_nodes
 from llm_release.clients.kube_objects import Ref, UnknownKind
 from llm_release.core import imagesweep
 from llm_release.core import names as n
@@ -40,10 +41,9 @@ def users(at: Surroundings) -> Iterator[Use]:
     """
     for namespace, services in _services(at).items():
         # not ours alone: somebody else's in the same namespace may use our image, and is seen for free
-        for found in at.kube.list("apps/v1", "Deployment", namespace):
-            by = f"Deployment {namespace}/{found['metadata']['name']}"
-            for image in imagesweep.in_pod_spec(found["spec"]["template"]["spec"]):
-                yield Use(image, by)
+        for asker in kube_nodes.askers(at.kube, namespace, pods=True):
+            for image in imagesweep.in_pod_spec(asker.spec):
+                yield Use(image, asker.name)
         for service, releases in services.items():
             for kind, release in releases.items():
                 by = f"the record of {kind} release {release} of {service}"

@@ -1,6 +1,7 @@
-"""Takes away the node pools and ComputeClasses of ours that no Deployment names any more.
+"""Takes away the node pools and ComputeClasses of ours that nothing names any more.
 
-A release that is kept to be restored names its nodes too, at zero pods. Whatever cannot be told for sure is left: a
+Deployments and StatefulSets of the services' namespaces name nodes, whosever they are; a release that is kept to be
+restored does, at zero pods. For a ComputeClass the pods there count too. Whatever cannot be told for sure is left: a
 pool with somebody's pods on it, and everything while another service of the cluster is being released, because its
 candidate may be about to name what nothing names yet.
 """
@@ -60,13 +61,13 @@ def remove(world: World, *, closing: bool = False) -> Wait | tuple[str, ...]:
     if mode not in nodeplace.MADE:
         return ()
     left: list[str] = []
-    for name in nodeplace.unnamed(_found(world, mode), _named(world)):
+    for name in nodeplace.unnamed(_found(world, mode), _named(world, mode)):
         if reason := _in_use(world, mode, name):
-            world.log(f"leaving {name}, which no Deployment names: {reason}")
+            world.log(f"leaving {name}, which nothing names: {reason}")
             left.append(name)
             continue
         lock.hold(world, closing=closing)
-        world.log(f"deleting {name}: no Deployment names it")
+        world.log(f"deleting {name}: nothing names it")
         if mode == "compute-class":
             world.kube.delete(Ref(*COMPUTE_CLASS, name))
         elif waiting := _delete_pool(world, name):
@@ -82,15 +83,16 @@ def _found(world: World, mode: str) -> list[str]:
     return [p.name for p in pools if bootdisk.DIGEST in p.labels and p.status != "STOPPING"]
 
 
-def _named(world: World) -> frozenset[str]:
-    """What the cluster's Deployments name, those of all services; and this release, if it serves."""
+def _named(world: World, mode: str) -> frozenset[str]:
+    """What anything names in the namespaces of the cluster's services; and this release, if it serves."""
     selectors: list[Mapping[str, str]] = []
     others = manifests.services_on(world.home, world.cluster.cluster)
     for namespace in sorted({world.spec.namespace} | {s.namespace for s in others}):
         if world.kube.get(Ref("v1", "Namespace", namespace)) is None:
             continue
-        found = world.kube.list("apps/v1", "Deployment", namespace, f"{n.MANAGED_BY}={n.FIELD_MANAGER}")
-        selectors += [o["spec"]["template"]["spec"].get("nodeSelector") or {} for o in _staying(found)]
+        for asker in kube_nodes.askers(world.kube, namespace, pods=mode == "compute-class"):
+            if not asker.ending:
+                selectors += nodeplace.selectors(asker.spec)
     if observe.live(world).serves(world.release.id):
         selectors.append(manifests.serving_selector(world.spec, world.cluster, world.release))
     return nodeplace.named(selectors)

@@ -56,9 +56,9 @@ def test_a_mode_that_the_cluster_cannot_do_is_refused(found: Cluster, mode: str,
         ("1.30.1-gke.1329000", True, "autopilot", True),
         ("1.30.1-gke.1328999", True, "autopilot", False),
         ("1.29.9-gke.9999999", True, "autopilot", False),
-        ("1.30.1-gke.1329000", True, "compute-class", False),
-        ("1.30.3-gke.1451000", True, "compute-class", True),
-        ("1.30.3-gke.1450999", False, "compute-class", False),
+        ("1.30.3-gke.1451000", True, "compute-class", False),
+        ("1.31.2-gke.1105000", True, "compute-class", True),
+        ("1.31.2-gke.1104999", True, "compute-class", False),
     ],
 )
 def test_versions_are_compared_as_numbers(at: str, autopilot: bool, mode: str, fits: bool) -> None:
@@ -66,6 +66,26 @@ def test_versions_are_compared_as_numbers(at: str, autopilot: bool, mode: str, f
     assert [(refused, f"its version {at} is older than" in cause) for refused, cause in found] == (
         [] if fits else [(True, True)]
     )
+
+
+@pytest.mark.parametrize(
+    ("at", "auto", "least"),
+    [
+        ("1.31.2-gke.1104999", True, "1.31.2-gke.1105000, which mode compute-class needs here"),
+        ("1.31.2-gke.1105000", True, ""),
+        (
+            "1.33.3-gke.1135999",
+            False,
+            "1.33.3-gke.1136000, which mode compute-class needs on a Standard cluster",
+        ),
+        ("1.33.3-gke.1136000", False, ""),
+    ],
+)
+def test_classes_need_a_later_version_where_nothing_else_makes_node_pools(
+    at: str, auto: bool, least: str
+) -> None:
+    found = told(cluster(at, auto=auto), "compute-class")
+    assert [least in cause for _, cause in found] == ([True] if least else [])
 
 
 @pytest.mark.parametrize("at", ["", "v1.36.3", "1.36"])

@@ -6,11 +6,12 @@ import dataclasses
 
 import pytest
 
-from llm_release.core import imagecache
+from llm_release.core import bootdisk, imagecache, nodeplace
 from llm_release.core.coldstart import ColdStart
 from llm_release.core.imagecache import Backed
 
 DIGEST = "sha256:" + "d" * 64
+IMAGE = bootdisk.Names(DIGEST).image
 WHOLE = (
     f"Image us-docker.pkg.dev/acme/llm/vllm@{DIGEST} is backed by secondary boot disk caching by 100.0%"
     " (27/27 layers), by image streaming by 0.0%"
@@ -52,42 +53,101 @@ def test_the_last_word_on_the_image_counts_and_other_images_do_not() -> None:
     assert imagecache.of_image([other], DIGEST) is None
 
 
+SLOW = "at most 20.0 s wanted of a secondary boot disk"
+NO_PROOF = "which proves no secondary boot disk: missing are the snapshotter's line about it and"
+FAST = f"image: the pull took 0.2 s, {NO_PROOF}"
+BY_LABEL = f"the node's labels say that it has disk {IMAGE}."
+GKES, OURS = {bootdisk.NODE_LABEL + IMAGE: "CONTAINER_IMAGE_CACHE.demo"}, {nodeplace.IMAGE: IMAGE}
+OTHER = bootdisk.Names("sha256:" + "e" * 64).image
+PRESENT = {"image_pull_s": None, "image_present": True}
+UNTOLD = {"image_pull_s": None, "image_present": None}
+Labels = dict[str, str] | None
+
+
+def judged(changes: dict[str, float | None], line: str, labels: Labels) -> tuple[str, str]:
+    start = dataclasses.replace(PULLED, **changes)
+    found = imagecache.judge(start, imagecache.backed(line), labels=labels, image=IMAGE, pull_s=20)
+    (said,) = found.reasons
+    return found.value, said
+
+
+@pytest.mark.parametrize("labels", [None, {}, GKES])
 @pytest.mark.parametrize(
-    ("changes", "line", "value", "said"),
+    ("changes", "said"),
     [
-        ({}, "", "PASS", "image: the pull took 0.2 s."),
-        ({}, WHOLE, "PASS", "image: 27 of 27 layers were on the boot disk, the pull took 0.2 s."),
-        ({"image_pull_s": 20.0}, "", "PASS", "image: the pull took 20.0 s."),
-        (
-            {"image_pull_s": 20.1},
-            "",
-            "FAIL",
-            "image: the pull took 20.1 s, at most 20.0 s wanted of a secondary boot disk.",
-        ),
+        ({}, "27 of 27 layers were on the boot disk, the pull took 0.2 s."),
+        (PRESENT, "27 of 27 layers were on the boot disk, it was on the node already, from an earlier pod."),
+        (UNTOLD, "27 of 27 layers were on the boot disk."),
+    ],
+)
+def test_the_snapshotters_word_that_all_layers_were_there_is_proof(
+    changes: dict[str, float | None], said: str, labels: Labels
+) -> None:
+    assert judged(changes, WHOLE, labels) == ("PASS", f"image: {said}")
+
+
+@pytest.mark.parametrize("labels", [GKES, OURS])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "the pull took 0.2 s"),
+        ({"image_pull_s": 20.0}, "the pull took 20.0 s"),
+        (PRESENT, "it was on the node already, from an earlier pod"),
+    ],
+)
+def test_a_node_that_has_the_disk_by_its_labels_and_a_fast_pull_are_proof(
+    changes: dict[str, float | None], said: str, labels: Labels
+) -> None:
+    assert judged(changes, "", labels) == ("PASS", f"image: {said}, {BY_LABEL}")
+
+
+@pytest.mark.parametrize("labels", [None, {}, GKES])
+@pytest.mark.parametrize(
+    ("changes", "line", "said"),
+    [
+        ({"image_pull_s": 20.1}, "", f"the pull took 20.1 s, {SLOW}"),
         (
             {"image_pull_s": 300.0},
             WHOLE,
-            "FAIL",
-            "image: 27 of 27 layers were on the boot disk, the pull took 300.0 s, at most 20.0 s wanted of a"
-            " secondary boot disk.",
+            f"27 of 27 layers were on the boot disk, the pull took 300.0 s, {SLOW}",
         ),
-        ({}, PART, "FAIL", "image: 20 of 27 layers were on the boot disk (74.1 %), the others were pulled."),
-        (
-            {"image_pull_s": None, "image_present": True},
-            "",
-            "PASS",
-            "image: it was on the node already, from an earlier pod.",
-        ),
-        ({"image_pull_s": None, "image_present": True}, PART, "FAIL", "the others were pulled."),
-        ({"image_pull_s": None, "image_present": None}, WHOLE, "PASS", "image: 27 of 27 layers"),
-        ({"image_pull_s": None, "image_present": None}, "", "INCONCLUSIVE", "image: nobody told"),
-        ({"image_pull_s": None}, "", "INCONCLUSIVE", "image: nobody told"),
+        ({}, PART, "20 of 27 layers were on the boot disk (74.1 %), the others were pulled"),
+        (PRESENT, PART, "20 of 27 layers were on the boot disk (74.1 %), the others were pulled"),
     ],
 )
-def test_a_pull_that_fetched_layers_is_told_from_one_that_found_them(
-    changes: dict[str, float | None], line: str, value: str, said: str
+def test_a_slow_pull_and_layers_that_were_not_there_fail_whatever_the_node_says(
+    changes: dict[str, float | None], line: str, said: str, labels: Labels
 ) -> None:
-    start = dataclasses.replace(PULLED, **changes)
-    found = imagecache.judge(start, imagecache.backed(line), pull_s=20)
-    assert found.value == value
-    assert said in found.reasons[0]
+    assert judged(changes, line, labels) == ("FAIL", f"image: {said}.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "said"),
+    [
+        ({}, {}, f"{FAST} a label of the node that names disk {IMAGE}."),
+        ({}, {nodeplace.IMAGE: OTHER, bootdisk.NODE_LABEL + OTHER: "x"}, f"{FAST} a label of the node"),
+        ({}, None, f"{FAST} the node's labels."),
+        (
+            PRESENT,
+            {},
+            "image: it was on the node already, from an earlier pod, which proves no secondary boot",
+        ),
+        (
+            UNTOLD,
+            None,
+            "image: nobody told how it came to the node: missing are the snapshotter's line about",
+        ),
+        (
+            UNTOLD,
+            GKES,
+            "image: nobody told how it came to the node: missing are the snapshotter's line about it.",
+        ),
+        ({"image_pull_s": None}, GKES, "image: nobody told how it came to the node"),
+    ],
+)
+def test_a_fast_pull_alone_is_no_proof_and_it_is_said_what_is_missing(
+    changes: dict[str, float | None], labels: Labels, said: str
+) -> None:
+    value, found = judged(changes, "", labels)
+    assert value == "INCONCLUSIVE"
+    assert found.startswith(said)

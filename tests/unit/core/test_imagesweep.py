@@ -8,7 +8,17 @@ import pytest
 
 from llm_release.core import bootdisk, nodeplace
 from llm_release.core.clusterspec import NodeImages, NodePool
-from llm_release.core.imagesweep import Choice, Found, Use, choose, in_compute_class, in_pod_spec
+from llm_release.core.imagesweep import (
+    Choice,
+    Found,
+    FoundDisk,
+    Use,
+    choose,
+    disk_kept,
+    in_compute_class,
+    in_pod_spec,
+    leftover,
+)
 from llm_release.core.spec import Accelerator
 
 NAMES = bootdisk.Names("sha256:" + "0123456789abcdef" * 4)
@@ -87,6 +97,62 @@ def test_an_image_without_our_labels_is_not_ours_whatever_its_name(labels: dict[
 
 def test_a_copy_of_our_image_under_another_name_is_somebodys_backup() -> None:
     assert reason(image(name="llmr-engine-backup")) == "has no label of ours for that name"
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_an_image_that_a_person_asked_for_is_theirs_to_delete(verified: bool) -> None:
+    asked = image(days=1000, verified=verified, **{bootdisk.ASKED: "true"})
+    assert reason(asked) == "was asked for by a person: delete it by hand"
+    assert reason(image(**{bootdisk.ASKED: "false"})) == ""
+
+
+# Disks that builds left ---------------------------------------------------------------------------
+
+
+def disk(
+    name: str = NAMES.builder,
+    *,
+    days: float = 30,
+    users: tuple[str, ...] = (),
+    labels: dict[str, str] | None = None,
+) -> FoundDisk:
+    made = (NOW - datetime.timedelta(days=days)).isoformat()
+    return FoundDisk(name, "us-central1-a", NAMES.labels if labels is None else labels, users, made)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        (NAMES.builder, True),
+        (NAMES.verifier, True),
+        (f"{NAMES.builder}-boot", True),
+        (f"{NAMES.verifier}-boot", True),
+        (f"{NAMES.builder}-copy", False),
+        ("llmr-build-mine", False),
+        ("sim-0123456789", False),
+    ],
+)
+def test_a_disk_of_a_build_is_known_by_labels_and_the_name_that_belongs_to_them(
+    name: str, is_one: bool
+) -> None:
+    assert leftover(disk(name)) is is_one
+    assert not leftover(disk(name, labels={}))
+    assert not leftover(disk(name, labels={bootdisk.DIGEST: NAMES.labels[bootdisk.DIGEST]}))
+
+
+def test_a_disk_that_a_build_left_goes_after_a_day() -> None:
+    assert disk_kept(disk(days=1.01), own="", now=NOW) == ""
+    assert disk_kept(disk(days=0.99), own="", now=NOW) == "is younger than 1 day"
+
+
+def test_a_disk_in_use_or_of_the_run_itself_stays() -> None:
+    assert disk_kept(disk(users=("m",)), own="", now=NOW) == "is in use by m"
+    assert disk_kept(disk(), own=NAMES.image, now=NOW) == "is this run's own"
+
+
+def test_a_disk_whose_age_cannot_be_told_stays() -> None:
+    found = FoundDisk(NAMES.builder, "z", NAMES.labels, (), "")
+    assert disk_kept(found, own="", now=NOW) == "has no age: it was made at an unknown time"
 
 
 # Who names what -----------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from google.auth.credentials import AnonymousCredentials
 
 from llm_release.clients.node_logs import NodeLogs
 from llm_release.clients.store import Store, connect
-from llm_release.core import strict
+from llm_release.core import bootdisk, nodeplace, strict
 from llm_release.core.clusterspec import NodeImages
-from llm_release.core.errors import Conflict, Transient, Unavailable
+from llm_release.core.errors import Conflict, Permanent, ReleaseError, Transient, Unavailable
 from llm_release.core.ledgers import Ledgers
 from llm_release.core.strict import Seconds
 from llm_release.steps import cold_start, record
@@ -302,7 +302,28 @@ def test_the_facts_stay_small_and_the_evidence_whole(api: KubeApi, run: Run, sto
     assert len(kept(store).pods) == 40
 
 
+class Clock:
+    """Time that passes while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return 1000 + sum(self.slept)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    held = Clock()
+    monkeypatch.setattr(cold_start, "time", held)
+    return held
+
+
 NODE_IMAGES = NodeImages(mode="autopilot", zone="us-central1-a", subnetwork="regions/r/subnetworks/s")
+DISK = bootdisk.Names(DIGEST).image
 LINE = f"Image registry.example/engine@{DIGEST} is backed by secondary boot disk caching by %s layers)"
 
 
@@ -312,10 +333,14 @@ class Said:
     def __init__(self) -> None:
         self.line = LINE % "100.0% (4/4"
         self.status = 200
+        self.late = 0
+        """Reads until the line is there."""
         self.asked: list[Any] = []
 
     def __call__(self, request: Request) -> Response:
         self.asked.append(json.loads(request.body))
+        if len(self.asked) <= self.late:
+            return as_json({})
         labels = {"node_name": "node-of-a"}
         return as_json({"entries": [{"resource": {"labels": labels}, "textPayload": self.line}]}, self.status)
 
@@ -332,13 +357,20 @@ def said(run: Run) -> Iterator[Said]:
     server.stop()
 
 
+def node(api: KubeApi, pod: str, **labels: str) -> None:
+    """The pod's, which has the engine's disk by the label that GKE gives it."""
+    image = {bootdisk.NODE_LABEL + bootdisk.Names(DIGEST).image: "CONTAINER_IMAGE_CACHE.demo"}
+    api.put("v1", "Node", f"node-of-{pod}", metadata={"labels": labels or image})
+
+
 def test_a_boot_disk_that_was_used_is_told_per_pod(api: KubeApi, run: Run, store: Store, said: Said) -> None:
     pod(api, "a")
     pod(api, "b")
+    node(api, "b")
     found = cold_start.run(run.world())
     assert found.outcome == "PASS"
     assert "a: image: 4 of 4 layers were on the boot disk, the pull took 2.2 s." in found.reasons
-    assert "b: image: the pull took 2.2 s." in found.reasons
+    assert f"b: image: the pull took 2.2 s, the node's labels say that it has disk {DISK}." in found.reasons
     assert [p.image.value for p in kept(store).pods if p.image] == ["PASS", "PASS"]
     assert 'timestamp>="2026-11-21T15:07:19Z"' in said.asked[0]["filter"]
     assert '("node-of-a" OR "node-of-b")' in said.asked[0]["filter"]
@@ -367,15 +399,78 @@ def test_a_pull_over_its_budget_is_no_boot_disk(api: KubeApi, run: Run, said: Sa
 
 
 def test_node_logs_that_may_not_be_read_are_not_told_and_no_failure(
-    api: KubeApi, run: Run, said: Said
+    api: KubeApi, run: Run, said: Said, clock: Clock
 ) -> None:
     pod(api, "a")
     said.status = 403
     run.gate(image_cache="fail")
     found = cold_start.run(run.world())
-    assert found.outcome == "PASS"
-    assert "a: image: the pull took 2.2 s." in found.reasons
+    assert found.outcome == "WARN"
+    assert found.reasons[0].startswith("a: image: the pull took 2.2 s, which proves no secondary boot disk")
     assert any("the snapshotter's word is not told: Cloud Logging answered 403" in line for line in run.log)
+    assert clock.slept == []
+    node(api, "a")
+    assert cold_start.run(run.world()).outcome == "PASS"
+
+
+def test_a_node_of_our_own_pools_tells_its_disk_by_our_label(api: KubeApi, run: Run, said: Said) -> None:
+    pod(api, "b")
+    node(api, "b", **{nodeplace.IMAGE: DISK})
+    assert cold_start.run(run.world()).outcome == "PASS"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_nodes_that_may_not_be_read_or_are_gone_are_not_told_and_no_failure(
+    api: KubeApi, run: Run, said: Said, status: int
+) -> None:
+    pod(api, "b")
+    node(api, "b")
+    api.fault = lambda request: status if request.path == "/api/v1/nodes/node-of-b" else 0
+    run.gate(image_cache="fail")
+    found = cold_start.run(run.world())
+    assert found.outcome == "WARN"
+    assert found.reasons[0].endswith("missing are the snapshotter's line about it and the node's labels.")
+    assert any(line.startswith("the labels of node node-of-b are not told") for line in run.log)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(503, Transient), (401, Permanent)])
+def test_an_api_server_that_tells_no_nodes_for_another_reason_is_told_as_ever(
+    api: KubeApi, run: Run, said: Said, status: int, kind: type[ReleaseError]
+) -> None:
+    pod(api, "a")
+    api.fault = lambda request: status if request.path == "/api/v1/nodes/node-of-a" else 0
+    with pytest.raises(kind, match="read Node node-of-a"):
+        cold_start.run(run.world())
+
+
+@pytest.mark.parametrize(
+    ("late", "outcome", "slept"), [(0, "PASS", 0), (2, "PASS", 6), (5, "PASS", 15), (6, "WARN", 15)]
+)
+def test_a_line_that_comes_late_is_waited_for(
+    api: KubeApi, run: Run, said: Said, clock: Clock, late: int, outcome: str, slept: float
+) -> None:
+    pod(api, "a")
+    said.late = late
+    assert cold_start.run(run.world()).outcome == outcome
+    assert sum(clock.slept) == slept
+
+
+def test_the_line_that_comes_late_can_refuse_what_labels_would_let_pass(
+    api: KubeApi, run: Run, said: Said
+) -> None:
+    pod(api, "a")
+    node(api, "a")
+    said.late, said.line = 1, LINE % "75.0% (3/4"
+    assert cold_start.run(run.world()).outcome == "WARN"
+
+
+def test_nothing_is_waited_for_where_nothing_was_pulled(
+    api: KubeApi, run: Run, said: Said, clock: Clock
+) -> None:
+    pod(api, "a", events=False)
+    said.late = 9
+    cold_start.run(run.world())
+    assert clock.slept == []
 
 
 def test_a_cluster_without_boot_disks_asks_no_node(api: KubeApi, run: Run, store: Store) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from llm_release.clients.store import Store, connect
 from llm_release.core import bootdisk, nodeplace
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.core.names import LIVE, PREVIOUS, RELEASE
 from llm_release.core.request import ImageRequest
@@ -38,6 +39,10 @@ class Project:
     def __init__(self, beds: dict[str, Bed], home: Path) -> None:
         self.beds, self.home = beds, home
         self.facts: dict[str, Any] = {}
+        self.node_images: dict[str, NodeImages | None] = {
+            "demo": NodeImages(mode="autopilot", zone="us-central1-a", subnetwork="s"),
+            "far": None,
+        }
         (home / "include/services").mkdir(parents=True)
         text = (HOME / "include/services/sim.yaml").read_text()
         for cluster, service in (("demo", "sim"), ("far", "away")):
@@ -48,7 +53,9 @@ class Project:
 
     def at(self, cluster: str) -> Surroundings:
         return Surroundings(
-            cluster=dataclasses.replace(manifests.cluster(HOME, "demo"), cluster=cluster),
+            cluster=dataclasses.replace(
+                manifests.cluster(HOME, "demo"), cluster=cluster, node_images=self.node_images[cluster]
+            ),
             connect=self.beds[cluster].run.connect,
             home=self.home,
             holder="node_image/one",
@@ -69,6 +76,35 @@ class Project:
         made = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
         self.put(names.image, {**names.labels, bootdisk.VERIFIED: "true", **labels}, made.isoformat())
         return names.image
+
+    def disk(
+        self, name: str, *, days: float = 30, zone: str = "us-central1-a", users: tuple[str, ...] = ()
+    ) -> str:
+        """As a build leaves it. -> as it is told"""
+        cloud = self.beds["demo"].google.cloud
+        assert cloud is not None
+        made = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+        place = f"projects/demo/zones/{zone}"
+        with cloud.state.changing() as held:
+            held.resources[f"{place}/disks/{name}"] = {
+                "kind": "compute#disk",
+                "name": name,
+                "zone": place,
+                "type": f"{place}/diskTypes/pd-balanced",
+                "sizeGb": "10",
+                "status": "READY",
+                "labels": OLD.labels,
+                "users": [f"{place}/instances/{user}" for user in users],
+                "creationTimestamp": made.isoformat(),
+            }
+        return f"{zone}/{name}"
+
+    def disks(self) -> set[str]:
+        cloud = self.beds["demo"].google.cloud
+        assert cloud is not None
+        return {
+            key.removeprefix("projects/demo/zones/") for key in cloud.state.held.resources if "/disks/" in key
+        }
 
     def put(self, name: str, labels: dict[str, str], created: str) -> None:
         cloud = self.beds["demo"].google.cloud
@@ -159,7 +195,7 @@ def test_each_that_stays_is_told_with_the_reason(project: Project) -> None:
     project.image(OLD, days=2)
     project.image(OTHER)
     assert project.swept() == Swept((OTHER.image,), {OLD.image: "is younger than 7 days"})
-    assert f"kept image={OLD.image}: is younger than 7 days" in project.log
+    assert f"kept {OLD.image}: is younger than 7 days" in project.log
 
 
 def test_one_that_is_not_verified_goes_after_a_day(project: Project) -> None:
@@ -199,6 +235,36 @@ def test_a_deployment_keeps_its_image(project: Project, cluster: str, selector: 
     project.beds[cluster].deployment("x", selector)
     kept = {OLD.image: f"named by Deployment llm/x in cluster {cluster}"}
     assert project.swept() == Swept((OTHER.image,), kept)
+
+
+@pytest.mark.parametrize("cluster", ["demo", "far"])
+def test_a_stateful_set_keeps_its_image(project: Project, cluster: str) -> None:
+    project.image(OLD)
+    spec = {"template": {"spec": {"nodeSelector": OLD.node_selector("demo")}}}
+    project.beds[cluster].api.put("apps/v1", "StatefulSet", "x", spec=spec)
+    assert project.swept().kept == {OLD.image: f"named by StatefulSet llm/x in cluster {cluster}"}
+
+
+@pytest.mark.parametrize(("phase", "stays"), [("Running", True), ("Pending", True), ("Succeeded", False)])
+def test_a_pod_keeps_its_image_until_it_has_finished(project: Project, phase: str, stays: bool) -> None:
+    project.image(OLD)
+    spec = {"nodeSelector": OLD.node_selector("demo")}
+    project.beds["far"].api.put("v1", "Pod", "x", spec=spec, status={"phase": phase})
+    assert project.swept().kept == ({OLD.image: "named by Pod llm/x in cluster far"} if stays else {})
+
+
+def test_an_image_that_a_person_asked_for_stays(project: Project) -> None:
+    project.image(OLD, **{bootdisk.ASKED: "true"})
+    assert project.swept().kept == {OLD.image: "was asked for by a person: delete it by hand"}
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_facts_stay_small_and_the_log_whole(project: Project, busy: bool) -> None:
+    names = [project.image(bootdisk.Names("sha256:" + f"{n:02d}" * 32), days=1) for n in range(60)]
+    if busy:
+        project.beds["far"].lease("away", "release__away/two")
+    assert list(project.swept().kept) == sorted(names)[:50]
+    assert all(f"kept {name}: " in project.log for name in names)
 
 
 @pytest.mark.parametrize("cluster", ["demo", "far"])
@@ -328,6 +394,70 @@ def test_a_cluster_that_knows_no_compute_classes_has_none(
     project.image(OLD)
     monkeypatch.delitem(KINDS, "cloud.google.com/v1")
     assert project.swept().deleted == (OLD.image,)
+
+
+# Disks that builds left ---------------------------------------------------------------------------
+
+
+def test_disks_that_builds_left_go(project: Project) -> None:
+    names = (OLD.builder, f"{OLD.builder}-boot", OLD.verifier, f"{OLD.verifier}-boot")
+    left = tuple(project.disk(name) for name in names)
+    assert project.swept() == Swept(left, {})
+    assert project.disks() == set()
+    assert f"deleting disk={left[0]}: a build has left it" in project.log
+
+
+def test_a_young_disk_or_one_in_use_stays(project: Project) -> None:
+    young = project.disk(OLD.builder, days=0.9)
+    used = project.disk(OLD.verifier, users=("machine",))
+    assert project.swept() == Swept((), {young: "is younger than 1 day", used: "is in use by machine"})
+
+
+def test_other_disks_of_ours_are_none_of_the_sweeps(project: Project) -> None:
+    project.disk("sim-0123456789")
+    assert project.swept() == Swept((), {})
+    assert project.disks() == {"us-central1-a/disks/sim-0123456789"}
+
+
+def test_every_zone_is_looked_at_that_a_cluster_builds_in(project: Project) -> None:
+    left = project.disk(OLD.builder, zone="us-central1-b")
+    assert project.swept() == Swept((), {})
+    project.node_images["far"] = NodeImages(mode="autopilot", zone="us-central1-b", subnetwork="s")
+    assert project.swept() == Swept((left,), {})
+
+
+def test_no_disk_goes_while_a_service_is_being_released(project: Project) -> None:
+    left = project.disk(OLD.builder)
+    project.beds["far"].lease("away", "release__away/two")
+    why = "away is being released by release__away/two in cluster far"
+    assert project.swept() == Swept((), {left: why})
+
+
+def test_nothing_goes_when_disks_may_not_be_listed(project: Project) -> None:
+    project.image(OLD)
+    google = project.beds["demo"].google
+    google.control("POST", "faults", kind="api-error", code=403, match="GET .*/disks", count=1)
+    with pytest.raises(Permanent, match="list disks in us-central1-a"):
+        project.swept()
+    assert project.images() == {OLD.image}
+
+
+def test_a_disk_that_somebody_begins_to_use_stays(project: Project) -> None:
+    left = project.disk(OLD.builder)
+    google = project.beds["demo"].google
+    reason = "resourceInUseByAnotherResource"
+    google.control("POST", "faults", kind="api-error", code=400, reason=reason, match="DELETE", count=1)
+    found = project.swept()
+    assert (found.deleted, list(found.kept)) == ((), [left])
+    assert project.disks()
+
+
+def test_a_disk_that_vanished_is_no_error(project: Project) -> None:
+    left = project.disk(OLD.builder)
+    google = project.beds["demo"].google
+    google.control("POST", "faults", kind="api-error", code=404, reason="notFound", match="DELETE", count=1)
+    assert project.swept() == Swept((), {})
+    assert f"disk={left} is gone already" in project.log
 
 
 # Deleting -----------------------------------------------------------------------------------------

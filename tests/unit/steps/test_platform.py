@@ -35,6 +35,25 @@ def test_a_cluster_without_boot_disks_gets_neither(bed: Bed) -> None:
     assert not made & {"ClusterRole llm-release-nodes", "GCPResourceAllowlist llm-release"}
 
 
+@pytest.mark.parametrize(
+    ("role", "group", "resource", "verb"),
+    [
+        (("clusterroles", "", "llm-release"), "", "nodes", "get"),
+        (("roles", "llm", "llm-release"), "apps", "deployments", "list"),
+        (("roles", "llm", "llm-release"), "apps", "statefulsets", "list"),
+        (("roles", "llm", "llm-release"), "", "pods", "list"),
+    ],
+)
+def test_a_release_may_ask_what_a_node_has_and_who_names_nodes(
+    bed: Bed, role: tuple[str, str, str], group: str, resource: str, verb: str
+) -> None:
+    prepared(bed, "autopilot")
+    rules = bed.api.objects[role]["rules"]
+    granted = {v for r in rules if group in r["apiGroups"] and resource in r["resources"] for v in r["verbs"]}
+    assert verb in granted
+    assert resource != "nodes" or granted == {"get"}
+
+
 def test_prepared_again_nothing_changes(bed: Bed) -> None:
     prepared(bed, "standard")
     assert prepared(bed, "standard") == set()

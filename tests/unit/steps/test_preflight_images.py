@@ -185,6 +185,22 @@ def test_an_old_control_plane_is_refused(bed: Bed, autopilot: bool, since: str) 
     assert found(bed) == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "since"),
+    [
+        ({"autopilot": True}, "1.31.2-gke.1105000"),
+        ({"auto_provisioning": True}, "1.31.2-gke.1105000"),
+        ({"auto_provisioning": False}, "1.33.3-gke.1136000"),
+    ],
+)
+def test_compute_classes_need_a_later_control_plane(bed: Bed, settings: dict[str, bool], since: str) -> None:
+    cluster(bed, cluster_version="1.31.2-gke.1104999", **settings)
+    (refused,) = found(bed, "compute-class")
+    assert f"its version 1.31.2-gke.1104999 is older than {since}" in refused.cause
+    cluster(bed, cluster_version=since, **settings)
+    assert found(bed, "compute-class") == []
+
+
 @pytest.mark.parametrize(("mode", "refusals"), [("autopilot", 1), ("compute-class", 1), ("standard", 0)])
 def test_image_streaming_that_is_off_is_told_with_what_to_do(bed: Bed, mode: str, refusals: int) -> None:
     """The pools of mode standard switch it on themselves."""

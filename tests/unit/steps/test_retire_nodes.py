@@ -1,6 +1,9 @@
-"""What no Deployment names any more goes; what somebody may still need stays, and it is said why."""
+"""What nothing names any more goes; what somebody may still need stays, and it is said why."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -46,7 +49,7 @@ def test_what_nothing_names_is_deleted(bed: Bed, mode: str) -> None:
     assert there(bed, mode) == {name}
     assert retired(bed, bed.world(mode)).left == ()
     assert there(bed, mode) == set()
-    assert f"deleting {name}: no Deployment names it" in bed.run.log
+    assert f"deleting {name}: nothing names it" in bed.run.log
 
 
 @pytest.mark.parametrize("mode", MADE)
@@ -54,6 +57,56 @@ def test_a_release_that_is_kept_at_zero_pods_keeps_its_nodes(bed: Bed, mode: str
     name = unneeded(bed, mode)
     bed.deployment("sim-previous", {nodeplace.MADE[mode]: name})
     assert retired(bed, bed.world(mode)).left == ()
+    assert there(bed, mode) == {name}
+
+
+def affinity(key: str, value: str) -> dict[str, Any]:
+    term = {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}
+    required = {"nodeSelectorTerms": [term]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+@pytest.mark.parametrize("mode", MADE)
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+@pytest.mark.parametrize("asked", [lambda key, value: {"nodeSelector": {key: value}}, affinity])
+def test_what_somebody_else_deploys_beside_us_keeps_its_nodes(
+    bed: Bed, mode: str, kind: str, asked: Callable[[str, str], dict[str, Any]]
+) -> None:
+    name = unneeded(bed, mode)
+    pod = asked(nodeplace.MADE[mode], name)
+    bed.api.put("apps/v1", kind, "theirs", spec={"replicas": 0, "template": {"spec": pod}})
+    assert retired(bed, bed.world(mode)).left == ()
+    assert there(bed, mode) == {name}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_what_is_being_deleted_keeps_no_nodes(bed: Bed, kind: str) -> None:
+    name = unneeded(bed, "compute-class")
+    ending = {"deletionTimestamp": "2026-11-21T16:00:00Z"}
+    pod = {"nodeSelector": {nodeplace.CLASS: name}}
+    bed.api.put("apps/v1", kind, "ours", metadata=ending, spec={"template": {"spec": pod}})
+    retired(bed, bed.world("compute-class"))
+    assert there(bed, "compute-class") == set()
+
+
+@pytest.mark.parametrize(
+    ("phase", "stays"), [("Running", True), ("Pending", True), ("Succeeded", False), ("Failed", False)]
+)
+def test_a_pod_that_has_not_finished_keeps_its_class(bed: Bed, phase: str, stays: bool) -> None:
+    name = unneeded(bed, "compute-class")
+    pod = {"nodeSelector": {nodeplace.CLASS: name}}
+    bed.api.put("v1", "Pod", "theirs", spec=pod, status={"phase": phase})
+    retired(bed, bed.world("compute-class"))
+    assert there(bed, "compute-class") == ({name} if stays else set())
+
+
+@pytest.mark.parametrize("mode", MADE)
+def test_nothing_goes_when_it_may_not_be_asked_what_is_named(bed: Bed, mode: str) -> None:
+    name = unneeded(bed, mode)
+    bed.api.fault = lambda request: 403 if request.path.endswith("/statefulsets") else 0
+    with pytest.raises(Permanent, match="not allowed to list StatefulSet in llm"):
+        retire_nodes.run(bed.world(mode))
+    bed.api.fault = lambda request: 0
     assert there(bed, mode) == {name}
 
 

@@ -30,7 +30,7 @@ KINDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
         "serviceaccounts": ("ServiceAccount", True),
         "namespaces": ("Namespace", False),
     },
-    "apps/v1": {"deployments": ("Deployment", True)},
+    "apps/v1": {"deployments": ("Deployment", True), "statefulsets": ("StatefulSet", True)},
     "batch/v1": {"jobs": ("Job", True)},
     "storage.k8s.io/v1": {"storageclasses": ("StorageClass", False)},
     "rbac.authorization.k8s.io/v1": {
