@@ -15,6 +15,7 @@ from llm_release.core import bootdisk, nodeplace
 from llm_release.core.bootdisk import Names, Result
 from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Permanent, Transient
+from llm_release.steps.lock import Locked
 from llm_release.steps.world import Skipped, Surroundings, Wait, World
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Wanted:
     spec: NodeImages
     size_gib: int = 0
     """Of the disk; 0: by the size of the images in their registry."""
+    asked: bool = False
+    """By a person, outside of any release."""
 
     @property
     def names(self) -> Names:
@@ -45,10 +48,16 @@ class Wanted:
 
 
 def of_release(world: World) -> Wanted:
-    """Raises Skipped when the cluster has no secondary boot disks."""
-    if world.cluster.node_images is None:
+    """By the cluster's file as it was when the release was locked.
+
+    Raises:
+        Skipped: the cluster has no secondary boot disks.
+    """
+    locked = world.maybe(Locked)
+    spec = locked.node_images if locked else world.cluster.node_images
+    if spec is None:
         raise Skipped(f"cluster {world.cluster.cluster} has no node_images: nodes pull the engine's image")
-    return Wanted((world.release.image,), world.cluster.node_images)
+    return Wanted((world.release.image,), spec)
 
 
 def is_verified(image: Image) -> bool:
