@@ -12,11 +12,11 @@ images, or one for a service that something else deploys.
 4. **end**: no machine and no disk of this run stays, whatever happened.
 5. **sweep**: only when asked for. Disk images of ours that nothing names are deleted; the facts have each that stays
    and why: a Deployment, ComputeClass, node pool, or the record of a live or previous release names it, or it is
-   younger than 7 days (1 day when it is not verified). Every cluster of the project is asked; when one does not answer,
-   or a service is being released, nothing is deleted.
+   younger than 7 days (1 day when it is not verified). Every cluster of the project that has a file in
+   `include/clusters` is asked; when one does not answer, or a service is being released, nothing is deleted.
 
 The image's name is in the facts of *resolve* (`image`): what pods and ComputeClasses ask for. Without an image only
-*sweep* runs.
+*sweep* runs. A run is red when its work failed, and when something of it could not be taken away.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule, chain
 
 from llm_release.operators.node_image import NodeImageOperator
@@ -95,8 +96,14 @@ with DAG(
 ) as dag:
     resolve = NodeImageOperator(task_id="resolve")
     verified = NodeImageOperator(task_id="verify_image")
-    end = NodeImageOperator(task_id="end", trigger_rule=TriggerRule.ALL_DONE)
+    end = NodeImageOperator(task_id="end")
     chain(resolve, NodeImageOperator(task_id="node_image"), verified, end)
     end.as_teardown(setups=resolve)
     # Beside `end`, not before it: whatever lies between a setup that is skipped and its teardown is skipped too.
-    chain(verified, NodeImageOperator(task_id="sweep", trigger_rule=TriggerRule.NONE_FAILED))
+    sweep = NodeImageOperator(task_id="sweep", trigger_rule=TriggerRule.NONE_FAILED)
+    chain(verified, sweep)
+    # The run's colour is its last task's, as a release's is.
+    chain(
+        [verified, sweep, end],
+        EmptyOperator(task_id="ended", trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS),
+    )

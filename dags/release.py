@@ -17,7 +17,8 @@ commit); everything after *resolve* is pinned to bytes.
 5. **decide**: only PASS goes on. A refused release is a red run with its reason; the live release was never touched.
 6. **promote**: as many pods as the live release has, one switch of the Service, then the old release is drained
    and kept; nodes that no release needs any more go.
-7. **close**: tidy up, write the record, give the lease back. Runs whatever happened.
+7. **close**: end the machines that build disk images, tidy up, write the record, give the lease back. Runs whatever
+   happened.
 
 A green run means that the release serves. A release that is live already ends after *plan*, without a single write.
 Any red task can be cleared: steps look at what is there and go on from it.
@@ -81,16 +82,12 @@ def release_dag(service: str) -> DAG:
             chain(step("open.resolve"), step("open.preflight"), step("open.plan"), step("open.lock"))
 
         with TaskGroup("stage", tooltip="A new read-only volume with exactly these weights") as stage:
-            access = step("stage.access")
-            chain(
-                access,
-                step("stage.disk"),
-                step("stage.hydrate"),
-                step("stage.seal"),
-                step("stage.publish"),
-            )
+            access, published = step("stage.access"), step("stage.publish")
+            chain(access, step("stage.disk"), step("stage.hydrate"), step("stage.seal"), published)
             # beside the hydration, which takes as long; skipped where a cluster has no secondary boot disks
-            chain(access, step("stage.node_image"), step("stage.verify_image"), step("stage.nodes"))
+            built, verified = step("stage.node_image"), step("stage.verify_image")
+            nodes = step("stage.nodes")
+            chain(access, built, verified, nodes)
 
         with TaskGroup("roll_out", tooltip="The candidate beside the live release") as roll_out:
             chain(
@@ -100,8 +97,8 @@ def release_dag(service: str) -> DAG:
             )
 
         with TaskGroup("gate", tooltip="Measured, not believed") as gate:
-            smoke = step("gate.smoke")
-            chain(smoke, step("gate.load"))
+            smoke, load = step("gate.smoke"), step("gate.load")
+            chain(smoke, load)
 
         with TaskGroup("decide", tooltip="Only PASS goes on") as decide:
             # load is skipped when smoke failed, and everything is when there was nothing to do.
@@ -111,14 +108,19 @@ def release_dag(service: str) -> DAG:
             drain, retired = step("promote.drain"), step("promote.retire_nodes")
             chain(step("promote.switch"), drain, retired)
 
-        with TaskGroup(
-            "close", tooltip="Whatever happened: nothing is left, everything is on record"
-        ) as close:
-            last = [step("close.tidy"), step("close.record"), step("close.unlock")]
-            chain(*last)
+        with TaskGroup("close", tooltip="Whatever happened: nothing is left, everything is on record"):
+            machines, tidied = step("close.end_machines"), step("close.tidy")
+            record, unlock = step("close.record"), step("close.unlock")
+            chain([machines, tidied], record, unlock)
 
-        chain(opened, stage, roll_out, gate, decide, promote, close)
+        chain(opened, stage, roll_out, gate, decide, promote, tidied)
         chain(smoke, verdict)
+        # A failure on one side reaches the end of the graph at once; the other side may run for an hour yet.
+        # (Airflow 3.3 lets a teardown wait for all that lies between it and its setup; nothing depends on that here.)
+        chain([published, nodes, load], tidied)
+        # Beside tidy, and as soon as no task builds: machines are not to wait for a hydration, nor for Kubernetes.
+        chain([built, verified], machines)
+        last = [machines, tidied, record, unlock]
         for task in last:
             task.as_teardown(setups=dag.get_task("open.lock"))
         # The run's colour is its last task's: red when the work failed, and when something could not be taken away.

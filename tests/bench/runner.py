@@ -25,7 +25,7 @@ from llm_release.steps.waiting import Look
 from llm_release.steps.world import Connect, Skipped, Wait, World
 
 HOME = Path(__file__).resolve().parents[2]
-CLOSING = ("close.tidy", "close.record", "close.unlock")
+CLOSING = ("close.end_machines", "close.tidy", "close.record", "close.unlock")
 
 
 @dataclasses.dataclass(slots=True)
@@ -87,7 +87,7 @@ class Run:
 
     def close(self, steps: Iterable[str] = CLOSING) -> None:
         for name in steps:
-            self.step(name)
+            self._unless_skipped(name)
 
     def everything(self) -> Mapping[str, Any]:
         """The whole run, as Airflow would do it. -> the record's facts."""

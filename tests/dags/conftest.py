@@ -28,8 +28,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/never-made.db",
     }
 
-    def run(program: str, *arguments: str, release_home: Path = ROOT) -> dict[str, Any]:
-        argv = [sys.executable, str(Path(__file__).with_name(program)), *arguments]
+    def run(program: str, *arguments: str | dict[str, Any], release_home: Path = ROOT) -> dict[str, Any]:
+        words = [a if isinstance(a, str) else json.dumps(a) for a in arguments]
+        argv = [sys.executable, str(Path(__file__).with_name(program)), *words]
         own = {**env, "LLM_RELEASE_HOME": str(release_home)}
         done = subprocess.run(
             argv, env=own, cwd=home, capture_output=True, text=True, check=False, timeout=100

@@ -96,7 +96,7 @@ def test_a_sweep_alone_runs_though_nothing_is_built(dags: dict[str, Any]) -> Non
     """Airflow skips what lies between a skipped setup and its teardown, whatever the trigger rule."""
     tasks = dags["node_image"]["tasks"]
     assert tasks["resolve"]["setup"]
-    assert (tasks["sweep"]["upstream"], tasks["sweep"]["downstream"]) == (["verify_image"], [])
+    assert (tasks["sweep"]["upstream"], tasks["sweep"]["downstream"]) == (["verify_image"], ["ended"])
     assert tasks["sweep"]["trigger_rule"] == "none_failed"
 
 

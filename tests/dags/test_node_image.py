@@ -1,4 +1,4 @@
-"""What Airflow's side of DAG `node_image` gives to the step that deletes: every cluster that shares the images."""
+"""What Airflow's side of DAG `node_image` gives to the step that deletes, and the colour of its runs."""
 
 from __future__ import annotations
 
@@ -47,3 +47,30 @@ def test_a_sweep_fails_before_its_step_when_any_clusters_file_is_wrong(
     given = airflow("sweep.py", release_home=home)
     assert list(given) == ["failed"]
     assert f"include/clusters/{broken}.yaml" in given["failed"]
+
+
+RUNS: dict[str, tuple[dict[str, list[Any]], str]] = {
+    "built": ({"sweep": ["skipped", 0]}, "success"),
+    "only swept": ({"resolve": ["skipped", 0]}, "success"),
+    "refused": ({"resolve": ["failed", 0]}, "failed"),
+    "not built": ({"node_image": ["failed", 0]}, "failed"),
+    "not verified": ({"verify_image": ["failed", 0]}, "failed"),
+    "machines left": ({"sweep": ["skipped", 0], "end": ["failed", 0]}, "failed"),
+    "swept, machines left": ({"end": ["failed", 0]}, "failed"),
+    "not swept": ({"sweep": ["failed", 0]}, "failed"),
+    "not swept, none built": ({"resolve": ["skipped", 0], "sweep": ["failed", 0]}, "failed"),
+}
+"""What a task's end is, and the run's colour."""
+
+
+def test_a_run_is_red_when_its_work_failed_or_something_is_left(airflow: Airflow) -> None:
+    """By Airflow's own scheduling (see walk.py)."""
+    walked = airflow(
+        "walk.py",
+        str(ROOT / "dags"),
+        {name: {"dag": "node_image", "tasks": tasks} for name, (tasks, _) in RUNS.items()},
+    )
+    assert walked["not built"]["tasks"]["end"][2] == "success"
+    assert {name: run["state"] for name, run in walked.items()} == {
+        n: state for n, (_, state) in RUNS.items()
+    }

@@ -38,6 +38,7 @@ STEPS = {
     "promote.switch": "switch",
     "promote.drain": "drain",
     "promote.retire_nodes": "retire_nodes",
+    "close.end_machines": "end_machines",
     "close.tidy": "tidy",
     "close.record": "record",
     "close.unlock": "unlock",

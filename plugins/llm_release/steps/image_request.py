@@ -88,7 +88,7 @@ def _wanted(at: Surroundings) -> Wanted:
     asked, spec = at.of(Resolved), at.cluster.node_images
     assert spec is not None, "resolve refuses a cluster without"
     spec = dataclasses.replace(spec, zone=asked.zone, subnetwork=asked.subnetwork)
-    return Wanted(asked.images, spec, asked.size_gib)
+    return Wanted(asked.images, spec, asked.size_gib, asked=True)
 
 
 def _unfenced() -> None:

@@ -16,6 +16,7 @@ from llm_release.core import bootdisk, nodeplace
 from llm_release.core.bootdisk import Names, Result
 from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict, Permanent
+from llm_release.steps.lock import Locked
 from llm_release.steps.world import Skipped, Surroundings, Wait, World
 
 if TYPE_CHECKING:
@@ -49,10 +50,16 @@ class Wanted:
 
 
 def of_release(world: World) -> Wanted:
-    """Raises Skipped when the cluster has no secondary boot disks."""
-    if world.cluster.node_images is None:
+    """By the cluster's file as it was when the release was locked.
+
+    Raises:
+        Skipped: the cluster has no secondary boot disks.
+    """
+    locked = world.maybe(Locked)
+    spec = locked.node_images if locked else world.cluster.node_images
+    if spec is None:
         raise Skipped(f"cluster {world.cluster.cluster} has no node_images: nodes pull the engine's image")
-    return Wanted((world.release.image,), world.cluster.node_images)
+    return Wanted((world.release.image,), spec)
 
 
 def is_verified(image: Image) -> bool:

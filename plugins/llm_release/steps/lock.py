@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from llm_release.clients.kube_objects import Ref
 from llm_release.core import lease as core
+from llm_release.core.clusterspec import NodeImages
 from llm_release.core.errors import Conflict
 from llm_release.core.lease import Lease
 from llm_release.core.names import Names
@@ -29,6 +30,8 @@ class Locked:
     fence: int
     manifests: str
     """URI of the kept manifests."""
+    node_images: NodeImages | None
+    """The cluster's, as its file was then: what is begun there is ended there, whatever becomes of the file."""
 
 
 def run(world: World) -> Locked:
@@ -49,7 +52,7 @@ def run(world: World) -> Locked:
     uri = evidence.keep(world, "manifests.jsonl", manifests.to_lines(rendered))
     evidence.keep_json(world, "plan.json", {"release": encode(world.release), **encode(planned)})
     world.log(f"holder={world.holder} fence={fence} manifests={uri}")
-    return Locked(world.holder, fence, uri)
+    return Locked(world.holder, fence, uri, world.cluster.node_images)
 
 
 def hold(world: World, *, closing: bool = False) -> None:

@@ -15,7 +15,7 @@ from llm_release.clients.kube_objects import Ref
 from llm_release.core import names as n
 from llm_release.core.errors import ReleaseError
 from llm_release.core.readiness import Job
-from llm_release.steps import deploy, evidence, image_work, lock, observe, retire_nodes
+from llm_release.steps import deploy, evidence, lock, observe, retire_nodes
 from llm_release.steps.world import Wait, World
 
 
@@ -51,10 +51,6 @@ def run(world: World) -> Tidied | Wait:
         return Wait(
             "pods", selector, world.spec.rollout.stop_within + 60, "the candidate's pods to end", namespace
         )
-    if world.cluster.node_images is not None:
-        ending = image_work.end(world, image_work.of_release(world))
-        if ending is not None:
-            return ending
     if not serves and isinstance(left := retire_nodes.remove(world, closing=True), Wait):
         return left
     return Tidied(tuple(removed), tuple(logs))
