@@ -21,6 +21,8 @@ ACCELERATOR = "cloud.google.com/gke-accelerator"
 SPOT = "cloud.google.com/gke-spot"
 POOL = "cloud.google.com/gke-nodepool"
 CLASS = "cloud.google.com/compute-class"
+COMPUTE_CLASS = ("cloud.google.com/v1", "ComputeClass")
+"""API version and kind."""
 MADE = {"standard": POOL, "compute-class": CLASS}
 """By mode: the node label that names what we make."""
 IMAGE = "llm-release/image"

@@ -11,13 +11,12 @@ from typing import Any
 
 from llm_release.clients import kube_nodes
 from llm_release.clients.kube_objects import Ref, UnknownKind
-from llm_release.core import imagesweep
+from llm_release.core import imagesweep, nodeplace
 from llm_release.core import names as n
 from llm_release.core.bootdisk import Names
 from llm_release.core.errors import Permanent
 from llm_release.core.imagesweep import Use
 from llm_release.steps import lock, manifests
-from llm_release.steps.retire_nodes import COMPUTE_CLASS
 from llm_release.steps.world import Surroundings
 
 
@@ -53,7 +52,7 @@ def users(at: Surroundings) -> Iterator[Use]:
 
 def _classes_and_pools(at: Surroundings) -> Iterator[Use]:
     try:
-        classes = at.kube.list(*COMPUTE_CLASS, "")
+        classes = at.kube.list(*nodeplace.COMPUTE_CLASS, "")
     except UnknownKind:  # an older GKE, where nothing can name an image that way
         classes = []
     for found in classes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llm_release.clients.kube_objects import Ref
+from llm_release.core import bootdisk, nodeplace
 from llm_release.core import plan as core
 from llm_release.core.plan import Change, Plan
 from llm_release.steps import manifests, observe
@@ -61,6 +63,7 @@ def _stage(world: World) -> list[Change]:
             )
         )
         stage.append(Change("change", f"Disk {who.disk}", "sealed READ_ONLY_MANY, one way"))
+    stage += node_changes(world)
     rendered = manifests.release_manifests(
         world.home, spec=world.spec, cluster=world.cluster, release=release
     )
@@ -73,6 +76,31 @@ def _stage(world: World) -> list[Change]:
             )
         )
     return stage
+
+
+def node_changes(world: World) -> list[Change]:
+    """The engine's disk image and what makes nodes with it; nothing where a cluster has no secondary boot disks."""
+    spec, names = world.cluster.node_images, bootdisk.Names.of((world.release.image,))
+    if spec is None:
+        return []
+    image = world.machines.image(names.image)
+    verified = image is not None and image.labels.get(bootdisk.VERIFIED) == "true"
+    changes = [
+        Change(
+            "keep" if verified else "create",
+            f"Disk image {names.image}",
+            "verified" if verified else f"layers of {world.release.image_tag}, built and verified",
+        )
+    ]
+    name = nodeplace.name(names, spec, world.spec.accelerator, world.release.zone)
+    if spec.node_pool is not None:
+        there = world.node_pools.get(name) is not None
+        why = f"{spec.node_pool.machine}, 0 to {spec.node_pool.max} nodes"
+        changes.append(Change("keep" if there else "create", f"Node pool {name}", why))
+    elif name:
+        there = world.kube.get(Ref(*nodeplace.COMPUTE_CLASS, name)) is not None
+        changes.append(Change("keep" if there else "create", f"ComputeClass {name}"))
+    return changes
 
 
 def _promote(world: World, live: core.Live) -> list[Change]:

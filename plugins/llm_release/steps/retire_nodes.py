@@ -21,8 +21,6 @@ from llm_release.steps import image_work, lock, manifests, observe
 from llm_release.steps.nodes import DELETED_WITHIN_S, begun
 from llm_release.steps.world import Skipped, Wait, World
 
-COMPUTE_CLASS = ("cloud.google.com/v1", "ComputeClass")
-
 
 @dataclass(frozen=True, slots=True)
 class Retired:
@@ -69,7 +67,7 @@ def remove(world: World, *, closing: bool = False) -> Wait | tuple[str, ...]:
         lock.hold(world, closing=closing)
         world.log(f"deleting {name}: nothing names it")
         if mode == "compute-class":
-            world.kube.delete(Ref(*COMPUTE_CLASS, name))
+            world.kube.delete(Ref(*nodeplace.COMPUTE_CLASS, name))
         elif waiting := _delete_pool(world, name):
             return waiting
     return tuple(left)
@@ -77,7 +75,7 @@ def remove(world: World, *, closing: bool = False) -> Wait | tuple[str, ...]:
 
 def _found(world: World, mode: str) -> list[str]:
     if mode == "compute-class":
-        ours = world.kube.list(*COMPUTE_CLASS, "", f"{n.MANAGED_BY}={n.FIELD_MANAGER}")
+        ours = world.kube.list(*nodeplace.COMPUTE_CLASS, "", f"{n.MANAGED_BY}={n.FIELD_MANAGER}")
         return [o["metadata"]["name"] for o in _staying(ours)]
     pools = world.node_pools.list()
     return [p.name for p in pools if bootdisk.DIGEST in p.labels and p.status != "STOPPING"]
