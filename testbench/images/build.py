@@ -42,6 +42,8 @@ VLLM_DROPPED = (
     "./nvidia/cu13/lib/libnvrtc-builtins.alt*",
     "*.a",
 )
+VLLM_PARTS = ("nvidia", "torch", "vllm")
+"""Packages with a layer of their own: layers are fetched side by side, and one is unpacked while the next comes."""
 VLLM_CACHE = "/opt/vllm-cache"
 INSPECT = """
 from vllm.model_executor.models.registry import ModelRegistry
@@ -151,7 +153,7 @@ def _sim(registry: Registry, base: Layer) -> None:
 def _vllm(registry: Registry, base: Layer) -> None:
     requirements = LISTED / "vllm.txt"
     made_from = [requirements, LISTED / "vllm-alone.txt", LISTED / "oci.py"]
-    key = _hash_files(made_from) + _text_hash(repr(VLLM_DROPPED) + BASE_PACKAGES + INSPECT)
+    key = _hash_files(made_from) + _text_hash(repr(VLLM_DROPPED + VLLM_PARTS) + BASE_PACKAGES + INSPECT)
     with _made(registry, "llm/vllm-openai", f"v{config.VLLM}", key) as push:
         if push:
             site = vllm_site()
@@ -164,10 +166,19 @@ def _vllm(registry: Registry, base: Layer) -> None:
                     )
                     shim.chmod(0o755)
                     command = _layer(registry, "llm/vllm-openai", Path(folder), "/usr/local/bin")
-                packages = _site_layer(registry, "llm/vllm-openai", site, exclude=VLLM_DROPPED)
-                layers = [base, packages, command, _inspected(registry, site)]
+                packages = _vllm_packages(registry, site)
+                layers = [base, *packages, command, _inspected(registry, site)]
                 env = {"PYTHONPATH": "/opt/site", "VLLM_CACHE_ROOT": VLLM_CACHE}
                 push(layers, _config(["vllm", "serve"], env))
+
+
+def _vllm_packages(registry: Registry, site: Path) -> Iterator[Layer]:
+    rest = (*VLLM_DROPPED, *(f"./{part}" for part in VLLM_PARTS))
+    yield _site_layer(registry, "llm/vllm-openai", site, exclude=rest)
+    for part in VLLM_PARTS:
+        own = [p for p in VLLM_DROPPED if p.startswith(f"./{part}/") or not p.startswith("./")]
+        dropped = [p.replace(f"./{part}/", "./", 1) for p in own]
+        yield _layer(registry, "llm/vllm-openai", site / part, f"/opt/site/{part}", exclude=dropped)
 
 
 def _inspected(registry: Registry, site: Path) -> Layer:
