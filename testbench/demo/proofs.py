@@ -115,11 +115,11 @@ def boot_disk(stage: Stage, run: Run, name: str) -> None:
         bool(made) and image.get("id") == made.get("id") and labels.get("llm-release-verified") == "true",
     )
     started = runs.facts(stage.airflow, run, starts.STEP)
-    told = [r for r in started.get("reasons", ()) if "layers were on the boot disk" in r]
+    told = [r for r in started.get("reasons", ()) if ": image: " in r]
     stage.report.check(
         f"{name}'s container started from its layers",
         "; ".join(told) or f"nobody said so: {'; '.join(started.get('reasons', ()))}",
-        bool(told) and all(_whole(reason) for reason in told),
+        bool(told) and all(_from_disk(reason, str(made.get("image"))) for reason in told),
     )
     zone = str(runs.facts(stage.airflow, run, "stage.disk").get("zone"))
     there = [*stage.compute.names(zone, "instances"), *stage.compute.names(zone, "disks")]
@@ -141,9 +141,12 @@ def boot_disk_used_again(stage: Stage, run: Run) -> None:
     )
 
 
-def _whole(reason: str) -> bool:
+def _from_disk(reason: str, image: str) -> bool:
+    """The snapshotter counted every layer; or an earlier pod had brought the image to a node with that disk."""
     found = re.search(r"(\d+) of (\d+) layers were on the boot disk", reason)
-    return found is not None and found[1] == found[2] != "0"
+    if found is not None:
+        return found[1] == found[2] != "0"
+    return "it was on the node already" in reason and f"it has disk {image}" in reason
 
 
 def kept(stage: Stage, release_id: str) -> None:
