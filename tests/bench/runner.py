@@ -109,12 +109,13 @@ class Run:
             return None
 
     def _until_done(self, name: str, module: Any) -> Any:
-        waited = None
+        waited, started = None, time.time()
         while True:
             # what the operator does with a wait that was not over (operators/step.py)
             if waited is not None and waited.final:
                 raise _not_over(waited)
             world = self.world(resumed=waited is not None)
+            world.began = started
             found = module.run(world, steps=self.facts) if name == "close.record" else module.run(world)
             if not isinstance(found, Wait):
                 return found

@@ -29,7 +29,7 @@ def alone(kube: Kubernetes) -> Iterator[None]:
             nodes.remove(index, stack.PROCESSES)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("alone")
 def test_every_line_of_the_demo_holds(bench: Bench) -> None:
     done = subprocess.run(

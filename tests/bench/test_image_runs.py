@@ -60,3 +60,16 @@ def test_a_form_without_images_is_refused_by_its_first_task(airflow: Airflow) ->
     task = next(t for t in airflow.tasks(run) if t.task_id == "resolve")
     assert "images: at least one engine image is wanted" in airflow.log(run, task)
     assert writes(since) == []
+
+
+def test_a_sweep_deletes_nothing_that_is_young_or_asked_for_and_tells_why(
+    airflow: Airflow, work: Work
+) -> None:
+    made = ended(airflow, images=list(work.want.images))
+    assert made.state == "success", runs.failure(airflow, made)
+    swept = ended(airflow, sweep=True)
+    assert swept.state == "success", runs.failure(airflow, swept)
+    found = runs.facts(airflow, swept, "sweep")
+    assert found["deleted"] == []
+    assert "asked for by a person" in found["kept"][work.want.names.image]
+    assert work.at.machines.image(work.want.names.image) is not None

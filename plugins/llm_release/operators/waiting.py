@@ -85,6 +85,7 @@ class WaitingOperator(BaseOperator):
             if waited is not None and waited.get("final"):
                 raise _not_over(waited)
             at = self.surroundings(context, resumed=waited is not None)
+            at.began = started
             found = self.act(at, context)
             if not isinstance(found, Wait):
                 return found

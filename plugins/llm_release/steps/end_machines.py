@@ -13,9 +13,6 @@ from llm_release.steps import image_work
 from llm_release.steps.verify_image import VerifiedImage
 from llm_release.steps.world import Wait, World
 
-KILLED_WITHIN_S = 15.0
-"""A task that was marked failed works on until Airflow's next look at it, 5 s, and 5 s more to be ended by force."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -29,8 +26,5 @@ def run(world: World) -> Ended | Wait:
     Raises:
         Skipped: the cluster has no secondary boot disks.
     """
-    ending = image_work.end(world, image_work.of_release(world))
-    if ending is None and world.maybe(VerifiedImage) is None and not world.resumed:
-        what = "a task that may have been killed to make nothing more"
-        return image_work.soon(what, seconds=KILLED_WITHIN_S)
-    return ending or Ended()
+    verified = world.maybe(VerifiedImage) is not None
+    return image_work.end_for_good(world, image_work.of_release(world), verified=verified) or Ended()

@@ -81,7 +81,8 @@ def end(at: Surroundings, request: ImageRequest) -> Ended | Wait:
     if at.maybe(Resolved) is None:
         return Ended()
     want = _wanted(at)
-    return image_work.end(at, want) or Ended()
+    verified = at.maybe(VerifiedImage) is not None
+    return image_work.end_for_good(at, want, verified=verified) or Ended()
 
 
 def _wanted(at: Surroundings) -> Wanted:

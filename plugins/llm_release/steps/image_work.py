@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from llm_release.clients.operations import Operation
 
 _GOING_S = 3.0
+KILLED_WITHIN_S = 15.0
+"""A task that was marked failed works on until Airflow's next look at it, 5 s, and 5 s more to be ended by force."""
 _LINES_TOLD = 20
 
 
@@ -110,6 +112,19 @@ def end(at: Surroundings, wanted: Wanted) -> Wait | None:
             at.log(f"deleting disk={name}")
             return work.delete_disk(name)
     return None
+
+
+def end_for_good(at: Surroundings, wanted: Wanted, *, verified: bool) -> Wait | None:
+    """As `end`, for a run that may have been ended by force: its task may make something more for a moment.
+
+    Args:
+        verified: the run came to its end by itself; there is no such task.
+    """
+    left = at.began + KILLED_WITHIN_S - time.time()
+    ending = end(at, wanted)
+    if ending is None and not verified and left > 0:
+        return soon("a task that may have been killed to make nothing more", seconds=left)
+    return ending
 
 
 class _Labelled(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +111,8 @@ class Surroundings:
         self.holder = holder
         self.log = log
         self.connect = connect
+        self.began = time.time()
+        """Unix time when this try of the step began; whoever runs a step again after a wait keeps it."""
         self._facts = facts
 
     @cached_property

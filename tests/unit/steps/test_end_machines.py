@@ -102,9 +102,19 @@ def test_a_build_that_did_not_end_is_looked_for_once_more_when_its_task_must_be_
     assert isinstance(first, Wait)
     assert first.kind == "time"
     machines(bed)  # by the task, in its last seconds
-    world.resumed = True
-    bed.until_done(end_machines.run, world)
+    world.began -= image_work.KILLED_WITHIN_S
+    assert bed.until_done(end_machines.run, world) == Ended()
     assert left(bed) == []
+
+
+def test_what_such_a_task_makes_after_the_first_was_deleted_goes_too(bed: Bed) -> None:
+    world = alone(bed, built=False)
+    machines(bed)
+    while len(left(bed)) > 0:
+        assert isinstance(end_machines.run(world), Wait)
+    waiting = end_machines.run(world)
+    assert isinstance(waiting, Wait)
+    assert waiting.kind == "time"
 
 
 def test_a_failure_of_compute_is_told(bed: Bed) -> None:
