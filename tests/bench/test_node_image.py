@@ -14,7 +14,7 @@ from llm_release.core.errors import Permanent, ReleaseError, Transient
 from llm_release.core.request import ImageRequest
 from llm_release.core.spec import Seconds
 from llm_release.hooks.cluster import ClusterHook
-from llm_release.steps import image_request, image_work
+from llm_release.steps import image_request
 from testbench import config
 from testbench.images import odd
 from tests.bench.conftest import NODE_IMAGES, Faults, finished, writes
@@ -45,10 +45,10 @@ def test_every_layer_is_what_a_fresh_unpack_gives(work: Work, nasty: str) -> Non
 
 def test_an_image_is_built_verified_and_used_again(work: Work) -> None:
     made = work.made()
-    assert not image_work.is_verified(made)
+    assert not bootdisk.is_verified(made.labels)
     verified = work.verify(made)
     assert verified is not None
-    assert image_work.is_verified(verified)
+    assert bootdisk.is_verified(verified.labels)
     assert work.left() == []
     since = time.time()
     assert (work.made().id, work.verify(made)) == (made.id, verified)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_release.core.names import FIELD_MANAGER
@@ -94,6 +94,11 @@ class Names:
     def labels(self) -> dict[str, str]:
         """A label's value has 63 characters at most, a digest 64: the last is left out."""
         return {"managed-by": FIELD_MANAGER, DIGEST: self._hex[:63]}
+
+
+def is_verified(labels: Mapping[str, str]) -> bool:
+    """Of an image: a machine has read all of it."""
+    return labels.get(VERIFIED) == "true"
 
 
 def run_label(holder: str) -> str:

@@ -35,17 +35,10 @@ def build(at: Surroundings, wanted: Wanted, hold: Callable[[], None]) -> Image |
     check_ours(image, work.names)
     if image.status == "FAILED":
         at.log(f"image {image.name} is FAILED: deleting it, to be made again")
-        return _delete_image(work, image)
+        return work.delete_image()
     if image.status != "READY":
         return Wait("image", image.name, 900, f"image {image.name} to be ready")
     return work.remove(work.names.builder) or image
-
-
-def _delete_image(work: Work, image: Image) -> Wait:
-    work.hold()
-    started = work.at.machines.delete_image(image.name)
-    what = f"image {image.name} to be deleted"
-    return Wait("operation", started.name, 300, what) if started else Wait("time", "0", 60, what)
 
 
 def _build(work: Work) -> Wait:

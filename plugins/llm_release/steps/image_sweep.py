@@ -12,7 +12,7 @@ import datetime
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from llm_release.core import imagesweep
 from llm_release.core.errors import Conflict, ReleaseError
@@ -21,6 +21,9 @@ from llm_release.core.request import ImageRequest
 from llm_release.steps import image_users
 from llm_release.steps.image_request import Resolved
 from llm_release.steps.world import Skipped, Surroundings
+
+if TYPE_CHECKING:
+    from llm_release.clients.operations import Operation
 
 _MOST_KEPT = 50
 """In the facts, which must stay small; the log has them all."""
@@ -138,24 +141,20 @@ def _asked(cluster: Surroundings) -> Iterator[None]:
         raise
 
 
-def _delete(at: Surroundings, name: str) -> bool:
-    """False when somebody else was faster."""
-    started = at.machines.delete_image(name)
+def _begun(at: Surroundings, started: Operation | None, what: str, why: str) -> bool:
+    """Tells of a deletion; False when somebody else was faster."""
     if started is None:
-        at.log(f"image={name} is gone already")
+        at.log(f"{what} is gone already")
         return False
     if started.error:
         raise started.error
-    at.log(f"deleting image={name}: nothing names it")
+    at.log(f"deleting {what}: {why}")
     return True
+
+
+def _delete(at: Surroundings, name: str) -> bool:
+    return _begun(at, at.machines.delete_image(name), f"image={name}", "nothing names it")
 
 
 def _delete_disk(at: Surroundings, disk: FoundDisk) -> bool:
-    started = at.disks.delete(disk.zone, disk.name)
-    if started is None:
-        at.log(f"disk={disk.shown} is gone already")
-        return False
-    if started.error:
-        raise started.error
-    at.log(f"deleting disk={disk.shown}: a build has left it")
-    return True
+    return _begun(at, at.disks.delete(disk.zone, disk.name), f"disk={disk.shown}", "a build has left it")

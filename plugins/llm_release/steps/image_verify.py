@@ -12,7 +12,7 @@ from collections.abc import Callable
 from llm_release.clients.machines import BOOT_GIB, Image, Wish
 from llm_release.core import bootdisk
 from llm_release.core.errors import Permanent, Transient
-from llm_release.steps.image_work import Wanted, Work, check_ours, is_verified
+from llm_release.steps.image_work import Wanted, Work, check_ours
 from llm_release.steps.world import Surroundings, Wait
 
 VERIFY = "verify"
@@ -37,7 +37,7 @@ def verify(at: Surroundings, wanted: Wanted, made: str, hold: Callable[[], None]
             next_action="clear the task that builds it and what follows.",
         )
     check_ours(image, work.names)
-    if is_verified(image):
+    if bootdisk.is_verified(image.labels):
         return work.remove(name) or image
     machine = at.machines.machine(work.zone, name)
     if machine is None:

@@ -64,10 +64,6 @@ def of_release(world: World) -> Wanted:
     return Wanted((world.release.image,), spec)
 
 
-def is_verified(image: Image) -> bool:
-    return image.labels.get(bootdisk.VERIFIED) == "true"
-
-
 def check_ours(image: Image, names: Names) -> None:
     """Raises Permanent when an image of that name is not the one for this digest."""
     if names.labels.items() - image.labels.items():
@@ -240,16 +236,19 @@ class Work:
         return None
 
     def delete_machine(self, name: str) -> Wait:
-        self.hold()
-        started = self.at.machines.delete_machine(self.zone, name)
-        what = f"machine {name} to be deleted"
-        return Wait("operation", started.name, 300, what, zone=self.zone) if started else soon(what)
+        return self._delete(lambda: self.at.machines.delete_machine(self.zone, name), f"machine {name}")
 
     def delete_disk(self, name: str) -> Wait:
+        return self._delete(lambda: self.at.disks.delete(self.zone, name), f"disk {name}")
+
+    def delete_image(self) -> Wait:
+        name = self.names.image
+        return self._delete(lambda: self.at.machines.delete_image(name), f"image {name}")
+
+    def _delete(self, start: Callable[[], Operation | None], thing: str) -> Wait:
         self.hold()
-        started = self.at.disks.delete(self.zone, name)
-        what = f"disk {name} to be deleted"
-        return Wait("operation", started.name, 300, what, zone=self.zone) if started else soon(what)
+        started, what = start(), f"{thing} to be deleted"
+        return Wait("operation", started.name, 300, what, zone=started.zone) if started else soon(what)
 
     def remove(self, name: str) -> Wait | None:
         """The machine and the disk of that name go once they have done what they were made for."""

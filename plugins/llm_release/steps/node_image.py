@@ -27,7 +27,7 @@ class NodeImage:
 
     @classmethod
     def of(cls, image: Image, want: Wanted) -> NodeImage:
-        verified, trees = image_work.is_verified(image), image.labels.get(bootdisk.TREES, "")
+        verified, trees = bootdisk.is_verified(image.labels), image.labels.get(bootdisk.TREES, "")
         return cls(image.name, image.id, want.names.digest, image.size_gib, trees, verified)
 
 

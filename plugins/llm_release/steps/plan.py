@@ -84,7 +84,7 @@ def node_changes(world: World) -> list[Change]:
     if spec is None:
         return []
     image = world.machines.image(names.image)
-    verified = image is not None and image.labels.get(bootdisk.VERIFIED) == "true"
+    verified = image is not None and bootdisk.is_verified(image.labels)
     changes = [
         Change(
             "keep" if verified else "create",
